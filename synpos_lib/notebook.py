@@ -1,0 +1,102 @@
+"""What a notebook needs from the library: `open`, `figure`, `table`, `close`, nothing else to learn.
+
+    nb = notebook.open("02_latent_tsne", globals())
+    nb.figure(fig, "tsne", "Bottleneck features fall into ten groups, one per species")
+    nb.table(frame, "probes", "kNN accuracy by block and timestep")
+    nb.close()
+"""
+
+import base64
+import html
+import io
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from synpos_lib import files, runtime
+from synpos_lib.profiles import check_value, notebook_names, notebook_parameters, read_notebook
+
+
+class Notebook:
+    """An open notebook: its parameters, where its results go, and how they are shown and kept."""
+
+    def __init__(self, name: str, parameters: dict):
+        self.name, self.parameters = name, parameters
+        self.job = os.environ.get("SYNPOS_JOB", name)
+        self.folder = runtime.outputs() / parameters["profile"]
+        self._since = time.monotonic()
+        self._kept: list[str] = []
+
+    def run_folder(self, name: str) -> Path:
+        """Where the run of that name lives in this profile."""
+        return self.folder / "runs" / name
+
+    def figure(self, figure, name: str, alt: str, runs: Iterable = ()) -> None:
+        """Show a figure and keep it as PNG and SVG, with a note of what made it; `alt` says what is to be seen."""
+        import matplotlib.pyplot as plt
+        from IPython.display import HTML, display
+
+        for kind in ("png", "svg"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind)
+            files.write_bytes(self.folder / "figures" / f"{self.job}.{name}.{kind}", buffer.getvalue())
+        plt.close(figure)
+        self._note("figures", name, alt, runs)
+        picture = (self.folder / "figures" / f"{self.job}.{name}.png").read_bytes()
+        width = int(figure.get_figwidth() * 96)
+        source = "data:image/png;base64," + base64.b64encode(picture).decode()
+        style = f"width:{width}px;max-width:100%;background:white"
+        display(HTML(f'<img src="{source}" style="{style}" alt="{html.escape(alt)}">'))
+
+    def table(self, frame, name: str, caption: str, runs: Iterable = (), tidy=None) -> None:
+        """Show a DataFrame and keep it as CSV; `tidy` is the form kept when it differs from the form shown."""
+        from IPython.display import HTML, display
+
+        kept = frame if tidy is None else tidy
+        data = kept.to_csv(index=kept.index.name is not None).encode()
+        files.write_bytes(self.folder / "tables" / f"{self.job}.{name}.csv", data)
+        self._note("tables", name, caption, runs)
+        shown = frame.to_html(index=frame.index.name is not None, float_format="{:.3g}".format, border=0)
+        display(HTML(f"<b>{html.escape(caption)}</b>{shown}"))
+
+    def close(self) -> None:
+        """Say what was kept and what it cost."""
+        seconds = time.monotonic() - self._since
+        print(f"{self.job}: {len(self._kept)} results in {self.folder}, {runtime.minutes(seconds)}")
+        for name in self._kept:
+            print("  ", name)
+
+    def _note(self, kind: str, name: str, text: str, runs: Iterable) -> None:
+        note = {
+            "text": text,
+            "job": self.job,
+            "notebook": self.name,
+            "parameters": self.parameters,
+            "runs": [run.name for run in runs],
+            "provenance": runtime.provenance(),
+        }
+        files.write_json(self.folder / kind / f"{self.job}.{name}.json", note)
+        self._kept.append(f"{kind}/{self.job}.{name}")
+
+
+def open(name: str, variables: dict) -> Notebook:  # noqa: A001 (reads as notebook.open)
+    """Check the notebook's parameters, set threads, seeds and style, and say where the results will go."""
+    from synpos_lib import figures
+
+    declared = notebook_parameters(name)
+    parameters = {key: variables[key] for key in declared}
+    for key, parameter in declared.items():
+        check_value(key, parameters[key], parameter, f"the parameters of {name}")
+    notebook = Notebook(name, parameters)
+    threads = runtime.use_threads()
+    runtime.seed_all(parameters.get("seed", 0))
+    figures.use_style()
+    print(f"{notebook.job} · profile {parameters['profile']} · {runtime.device()}, {threads} threads")
+    return notebook
+
+
+def contents() -> list[dict[str, str]]:
+    """Every notebook with the question in its title, read from the notebooks themselves."""
+    titles = {name: "".join(read_notebook(name)["cells"][0]["source"]).splitlines()[0] for name in notebook_names()}
+    return [{"notebook": name, "question": title.split("·")[-1].strip()} for name, title in titles.items()]

@@ -1,0 +1,119 @@
+"""A run that is killed continues to the same result; one that was damaged or edited is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from synpos_lib.errors import Problem
+from synpos_lib.runs import open_run, read_run
+
+TRAINING = """
+    import sys, pathlib, random, numpy, torch
+    from synpos_lib import runtime
+    from synpos_lib.runs import open_run
+
+    folder, die_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    with open_run(folder, {"steps": 60}) as run:
+        if not run.done:
+            runtime.seed_all(3)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
+            optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
+            parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+            first = 0
+            if state := run.load():
+                first = state["step"]
+                runtime.restore_random_state(state["random"])
+                for name, part in parts.items():
+                    part.load_state_dict(state[name])
+            for step in range(first, 60):
+                if step == die_at:
+                    import os, signal; os.kill(os.getpid(), signal.SIGKILL)
+                x = torch.randn(16, 4) * random.random() + numpy.random.rand()
+                loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+                optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
+                run.log(step=step, loss=loss.item())
+                if (step + 1) % 7 == 0:
+                    state = {name: part.state_dict() for name, part in parts.items()}
+                    run.save({"step": step + 1, "random": runtime.random_state(), **state})
+            run.finish(loss=loss.item(), weight=model[0].weight.double().sum().item())
+"""
+
+
+def train(folder, die_at=-1):
+    command = [sys.executable, "-c", textwrap.dedent(TRAINING), str(folder), str(die_at)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_run_killed_three_times_equals_the_uninterrupted_one(tmp_path):
+    assert train(tmp_path / "whole").returncode == 0
+    for step in (3, 20, 48):
+        assert train(tmp_path / "killed", die_at=step).returncode == -signal.SIGKILL
+    last = train(tmp_path / "killed")
+    assert "continued from its checkpoint" in last.stdout
+    whole, killed = read_run(tmp_path / "whole"), read_run(tmp_path / "killed")
+    assert whole.metrics() == killed.metrics() and len(whole.metrics()) == 60
+    assert {**whole.results, "seconds": 0} == {**killed.results, "seconds": 0}
+    assert "reused, same configuration" in train(tmp_path / "killed").stdout
+
+
+def test_a_changed_configuration_starts_anew_names_the_field_and_keeps_the_earlier_run(tmp_path, capsys):
+    with open_run(tmp_path / "run", {"epochs": 10, "views": {"crop": 0.2}}) as run:
+        run.finish(accuracy=0.5)
+    with open_run(tmp_path / "run", {"epochs": 10, "views": {"crop": 0.3}}) as run:
+        assert not run.done
+    assert "views.crop was 0.2 and is now 0.3" in capsys.readouterr().out
+    assert read_run(tmp_path / ".earlier" / "run").results["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("harm", ["edited", "deleted"])
+def test_a_finished_run_whose_metrics_were_touched_is_not_believed(tmp_path, harm):
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=1, accuracy=0.5)
+        run.finish(accuracy=0.5)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    if harm == "edited":
+        metrics.write_text(json.dumps({"step": 1, "accuracy": 0.9}) + "\n")
+    else:
+        metrics.unlink()
+    with pytest.raises(Problem, match=r"metrics.jsonl .* cannot be believed"):
+        read_run(tmp_path / "run")
+    with pytest.raises(Problem, match="not finished"):
+        read_run(tmp_path / "run")
+
+
+def test_a_checkpoint_whose_metrics_are_gone_is_not_continued(tmp_path):
+    run = open_run(tmp_path / "run", {})
+    run.log(step=1)
+    run.save({"x": torch.ones(1)})
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    with pytest.raises(Problem, match="lost lines"):
+        open_run(tmp_path / "run", {}).load()
+
+
+def test_a_line_torn_by_a_kill_is_forgotten(tmp_path):
+    open_run(tmp_path / "run", {}).log(step=1)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=2)
+        assert run.metrics() == [{"step": 1}, {"step": 2}]
+
+
+def test_two_processes_do_not_write_one_run(tmp_path):
+    with open_run(tmp_path / "run", {}), pytest.raises(Problem, match="another process is working on"):
+        open_run(tmp_path / "run", {}).__enter__()
+
+
+def test_an_unfinished_or_absent_run_is_not_tabulated(tmp_path):
+    with pytest.raises(Problem, match="there is no run in"):
+        read_run(tmp_path / "run")
+    open_run(tmp_path / "run", {})
+    with pytest.raises(Problem, match="is not finished"):
+        read_run(tmp_path / "run")
