@@ -1,0 +1,1 @@
+"""Evaluation that never changes what it evaluates."""

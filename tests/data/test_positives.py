@@ -1,0 +1,100 @@
+"""The store comes back bit for bit, survives kills, merges from shards, and knows its images."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from synpos_lib.data import positives
+from synpos_lib.errors import Problem
+
+
+class Noise:
+    """A generator that adds seeded noise to its anchors, and can be made to die."""
+
+    settings = {"kind": "noise"}
+
+    def __init__(self, calls_before_death=None):
+        self.calls, self.limit = 0, calls_before_death
+
+    def generate(self, anchors, k, seed):
+        if self.calls == self.limit:
+            raise KeyboardInterrupt
+        self.calls += 1
+        noise = torch.randint(0, 50, (len(anchors), k, *anchors.shape[1:]), generator=torch.Generator().manual_seed(seed))
+        return (anchors[:, None] // 2 + noise).to(torch.uint8)
+
+
+@pytest.fixture
+def anchors():
+    images = torch.randint(0, 256, (300, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return SimpleNamespace(images=images, fingerprint="f" * 64)
+
+
+def test_positives_belong_to_their_anchor_and_order_is_kept(tmp_path, anchors):
+    positives.make(tmp_path / "store", anchors, Noise(), k=3)
+    stored = positives.read(tmp_path / "store", anchors)
+    assert stored.shape == (300, 3, 8, 8, 3) and isinstance(stored, np.memmap)
+    difference = stored.transpose(0, 1, 4, 2, 3).astype(int) - anchors.images.numpy()[:, None] // 2
+    assert difference.min() >= 0 and difference.max() < 50
+
+
+def test_an_interrupted_store_continues_and_equals_the_whole_one(tmp_path, anchors):
+    positives.make(tmp_path / "whole", anchors, Noise(), k=2)
+    with pytest.raises(KeyboardInterrupt):
+        positives.make(tmp_path / "killed", anchors, Noise(3), k=2)
+    with pytest.raises(Problem, match="not finished"):
+        positives.read(tmp_path / "killed", anchors)
+    rest = Noise()
+    positives.make(tmp_path / "killed", anchors, rest, k=2)
+    assert rest.calls == 2  # five chunks, three of them made before
+    assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "killed", anchors))
+
+
+def test_a_chunk_half_written_when_killed_is_made_again(tmp_path, anchors):
+    with pytest.raises(KeyboardInterrupt):
+        positives.make(tmp_path / "store", anchors, Noise(3), k=2)
+    array = np.load(tmp_path / "store" / positives.FILE, mmap_mode="r+")
+    array[70] = 0
+    array.flush()
+    rest = Noise()
+    positives.make(tmp_path / "store", anchors, rest, k=2)
+    assert rest.calls == 3 and positives.read(tmp_path / "store", anchors)[70].any()
+
+
+def test_merged_shards_equal_the_whole_store(tmp_path, anchors):
+    positives.make(tmp_path / "whole", anchors, Noise(), k=2)
+    shards = [tmp_path / f"shard{i}" for i in range(3)]
+    for i, shard in enumerate(shards):
+        positives.make(shard, anchors, Noise(), k=2, shard=(i, 3))
+    with pytest.raises(Problem, match="merge its shards first"):
+        positives.read(shards[0], anchors)
+    positives.merge(shards[::-1], tmp_path / "merged")
+    assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "merged", anchors))
+
+
+def test_shards_that_do_not_fit_together_are_refused(tmp_path, anchors):
+    for i in (0, 2):
+        positives.make(tmp_path / f"shard{i}", anchors, Noise(), k=2, shard=(i, 3))
+    with pytest.raises(Problem, match="gap or overlap at row 64"):
+        positives.merge([tmp_path / "shard0", tmp_path / "shard2"], tmp_path / "merged")
+    positives.make(tmp_path / "other", anchors, Noise(), k=2, seed=1, shard=(1, 3))
+    with pytest.raises(Problem, match="was not made like"):
+        positives.merge([tmp_path / "shard0", tmp_path / "other"], tmp_path / "merged")
+
+
+def test_a_store_of_other_images_is_refused(tmp_path, anchors):
+    positives.make(tmp_path / "store", anchors, Noise(), k=2)
+    other = SimpleNamespace(images=anchors.images, fingerprint="0" * 64)
+    with pytest.raises(Problem, match="made from other images"):
+        positives.read(tmp_path / "store", other)
+
+
+def test_a_store_that_was_touched_is_not_believed(tmp_path, anchors):
+    positives.make(tmp_path / "store", anchors, Noise(), k=2)
+    with (tmp_path / "store" / positives.FILE).open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"\0\0\0\0\0")
+    with pytest.raises(Problem, match="cannot be believed"):
+        positives.read(tmp_path / "store", anchors)
