@@ -1,0 +1,197 @@
+"""Images decoded once into one memory-mapped array file, with a manifest that says from what.
+
+The array is NAME.npy, the manifest NAME.json beside it (labels, classes, fingerprints, unreadable files). A
+cache that is truncated, edited or made from files that have changed since is never believed.
+"""
+
+import hashlib
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synpos_lib import files
+from synpos_lib.errors import Problem
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
+ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
+ABANDONED = 3600  # seconds without a write, after which a half-made file's process is taken for dead
+
+
+class Source(NamedTuple):
+    """What there is to decode: the images of one part, those for validation last."""
+
+    items: Sequence  # a Path or an (H, W, 3) uint8 array each
+    labels: np.ndarray  # (N,) int64
+    classes: tuple[str, ...]
+    n_val: int = 0
+
+
+def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
+    """SHA-256 of the shape, the pixels and the labels."""
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    for chunk in images.split(1024):
+        digest.update(chunk.contiguous().numpy())
+    if labels is not None:
+        digest.update(labels.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _signature(folder: Path) -> str:
+    """Changes when a file of the folder is added, removed or rewritten."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            about = path.stat()
+            digest.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def open_or_decode(path: Path, make: Callable[[], Source], folder: Path, part: str, size: int) -> tuple[Tensor, dict]:
+    """The images of a part from the cache file `path`, decoded first if that is missing, old or damaged."""
+    signature = _signature(folder)
+    return _open(path, signature) or _fill(path, make(), size, part, folder, signature) or _open(path, signature)
+
+
+def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
+    """The decoded images and their manifest, if they are whole and made from what is there now."""
+    note = path.with_suffix(".json")
+    if not (path.exists() and note.exists()):
+        return None
+    try:
+        manifest = files.read_json(note)
+        if manifest["signature"] != signature:
+            return None
+        array = np.lib.format.open_memmap(path, mode="c")  # copy on write: the file never changes
+        images = torch.from_numpy(array)
+        reason = _mismatch(path, images, manifest)
+    except (Problem, OSError, ValueError, TypeError, KeyError) as error:
+        reason = error
+    if not reason:
+        return images, manifest
+    for file in (path, note):
+        if file.exists():
+            files.damaged(file, reason)
+    warnings.warn(f"{path} is damaged ({reason}): set aside as {path.name}.damaged, decoding anew", stacklevel=4)
+    return None
+
+
+def _mismatch(path: Path, images: Tensor, manifest: dict) -> str | None:
+    """What is wrong with a cache, if anything."""
+    about = path.stat()
+    if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
+        return "it does not have the recorded shape"
+    if about.st_size > ALWAYS_CHECKED and manifest["stat"] == [about.st_size, about.st_mtime_ns]:
+        return None
+    labels = torch.tensor(manifest["labels"], dtype=torch.int64)
+    parts = {split: rows for split, rows in manifest["splits"].items() if split != "train+val"}
+    if not _fingerprints(images, labels, parts).items() <= manifest["fingerprints"].items():
+        return "its contents do not match their fingerprint"
+    return None
+
+
+def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str]:
+    return {
+        split: fingerprint(images[start:stop], None if split == "unlabelled" else labels[start:stop])
+        for split, (start, stop) in splits.items()
+    }
+
+
+def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> None:
+    """Decode a part into one array file and its manifest; whole or absent, whatever happens on the way."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    good, unreadable = [], []
+
+    def readable() -> Iterator[np.ndarray]:
+        for i, pixels in enumerate(_decoded(source.items, size, f"decoding {folder.name} ({part})")):
+            if isinstance(pixels, np.ndarray):
+                good.append(i)
+                yield pixels
+            else:
+                file = source.items[i]
+                unreadable.append([str(file.relative_to(folder)) if isinstance(file, Path) else f"image {i}", pixels])
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink(missing_ok=True)
+        _write_array(temporary, readable(), (len(source.items), 3, size, size))
+        if not good:
+            raise Problem(f"none of the {len(source.items)} images of {folder} can be read: {unreadable[0]}")
+        path.with_suffix(".json").unlink(missing_ok=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Problem(
+            f"could not keep the decoded images of {folder} in {path.parent} ({error.strerror}): "
+            f"that takes {len(source.items) * 3 * size**2 / 1e6:.0f} MB in a folder you can write, "
+            "which SYNPOS_DATA can name"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+    n, labels = len(good), torch.from_numpy(np.asarray(source.labels, np.int64)[good])
+    cut = sum(i < len(source.items) - source.n_val for i in good)
+    splits = {"train": (0, cut), "val": (cut, n), "train+val": (0, n)} if part == "train" else {part: (0, n)}
+    images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
+    manifest = {
+        "signature": signature,
+        "shape": list(images.shape),
+        "stat": [path.stat().st_size, path.stat().st_mtime_ns],
+        "splits": splits,
+        "fingerprints": _fingerprints(images, labels, splits),
+        "classes": list(source.classes),
+        "found": len(source.items),
+        "unreadable": unreadable,
+        "labels": labels.tolist(),
+    }
+    files.write_json(path.with_suffix(".json"), manifest)
+
+
+def _write_array(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, ...]) -> None:
+    """Stream rows into a .npy file, their number last; so a full disk is an ordinary error."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        n = 0
+        for n, row in enumerate(rows, 1):  # noqa: B007 (their number)
+            file.write(np.ascontiguousarray(row).data)
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (n, *shape[1:])})
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _decoded(items: Sequence, size: int, label: str) -> Iterator[np.ndarray | str]:
+    """Every item as (3, size, size) uint8, or why it cannot be read; in order, by parallel threads."""
+    from synpos_lib.runtime import progress
+
+    threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
+
+    def in_order() -> Iterator[np.ndarray | str]:
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(items), 256):  # bounds what waits in memory
+                yield from pool.map(lambda item: _decode(item, size), items[start : start + 256])
+
+    return progress(in_order(), label, total=len(items))
+
+
+def _decode(item: Path | np.ndarray, size: int) -> np.ndarray | str:
+    """Shorter side resized (bilinear, antialiased), centre cropped: (3, size, size), or what went wrong."""
+    from PIL import Image, ImageOps
+
+    if not isinstance(item, Path) and item.shape[:2] == (size, size):
+        return item.transpose(2, 0, 1)
+    try:
+        with Image.open(item) if isinstance(item, Path) else Image.fromarray(item) as image:
+            fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+        return np.asarray(fitted).transpose(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        return f"{type(error).__name__}: {error}".replace(str(item), item.name if isinstance(item, Path) else "")
