@@ -1,0 +1,112 @@
+"""Every method of the comparison, by name: what it is, and the recipe that trains it.
+
+    method = methods.build("clsp-simclr", encoder, width)
+    total, parts = method.loss([view0, view1], positive)
+
+Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noaug`, `mixdiff-simclr`,
+`synthetic-simclr` (both views from the synthetic image), `adainf-simclr`.
+"""
+
+import importlib
+from dataclasses import dataclass, field, replace
+
+from synpos_lib.errors import Problem, suggest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a method is built and trained; learning rates hold for the batch size named beside them."""
+
+    method: str  # file and class
+    optimizer: str  # sgd, lars or adamw
+    learning_rate: float
+    batch: int
+    weight_decay: float
+    views: tuple[str, str]  # the augmentations of the two views, by their name in `data.views`
+    role: str = "none"  # of the synthetic images: none, pull, third view, second view, both views, unpaired
+    settings: dict = field(default_factory=dict)  # hyperparameters of the wrapper
+
+    @property
+    def module(self) -> str:
+        return f"synpos_lib.methods.{self.method.split('.')[0]}"
+
+    @property
+    def needs_positives(self) -> bool:
+        return self.role not in ("none", "third view")
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.method == "supcon.SupCon"
+
+
+_RELEASED = ("clsp_simclr", "clsp_simclr")
+_RELEASED_MOCO = ("clsp_moco", "clsp_moco")
+_ASYMMETRIC = ("asymmetric_0", "asymmetric_1")
+_SYMMETRIC = ("symmetric", "symmetric")
+_VICREG = ("vicreg", "vicreg")
+
+# The released CLSP code for SimCLR, MoCo v2 and what builds on them; solo-learn's CIFAR settings for the others.
+_BASES = {
+    "simclr": Recipe("simclr.SimCLR", "sgd", 0.5, 1024, 1e-4, _RELEASED),
+    "mocov2": Recipe("moco_v2.MoCoV2", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO),
+    "mocov3": Recipe("moco_v3.MoCoV3", "lars", 0.3, 256, 1e-6, _ASYMMETRIC),
+    "byol": Recipe("byol.BYOL", "lars", 1.0, 256, 1e-5, _ASYMMETRIC),
+    "dino": Recipe("dino.DINO", "lars", 0.3, 256, 1e-6, _ASYMMETRIC),
+    "swav": Recipe("swav.SwAV", "lars", 0.6, 256, 1e-6, _SYMMETRIC),
+    "barlow": Recipe("barlow_twins.BarlowTwins", "lars", 0.3, 256, 1e-4, _ASYMMETRIC),
+    "vicreg": Recipe("vicreg.VICReg", "lars", 0.3, 256, 1e-4, _VICREG),
+    "vibcreg": Recipe("vibcreg.VIbCReg", "lars", 0.3, 256, 1e-4, _VICREG),
+    "nnclr": Recipe("nnclr.NNCLR", "lars", 0.4, 256, 1e-5, _ASYMMETRIC),
+    "all4one": Recipe("all4one.All4One", "lars", 1.0, 256, 1e-5, _ASYMMETRIC),
+    "dcl": Recipe("dcl.DCL", "sgd", 0.5, 1024, 1e-4, _RELEASED),
+    "simclr-ft": Recipe("feature_transformation.SimCLRFT", "sgd", 0.5, 1024, 1e-4, _RELEASED),
+    "mocov2-ft": Recipe("feature_transformation.MoCoV2FT", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO),
+}
+_LAMBDA = {"mocov2": {"lambda_": 0.5}, "mocov2-ft": {"lambda_": 0.5}}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
+
+
+def _methods() -> dict[str, Recipe]:
+    named = dict(_BASES)
+    named["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC)
+    named["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED)
+    for name, recipe in _BASES.items():
+        pulled = replace(recipe, role="pull", settings=_LAMBDA.get(name, {"lambda_": 1.0}))
+        named[f"clsp-{name}"] = pulled
+        named[f"clsp-{name}-noaug"] = replace(pulled, views=("plain", "plain"))
+        named[f"{name}-aug"] = replace(pulled, role="third view")
+        named[f"mixdiff-{name}"] = replace(recipe, role="second view", settings={"ratio": 1.0})
+        named[f"synthetic-{name}"] = replace(recipe, role="both views")
+        named[f"adainf-{name}"] = replace(recipe, role="unpaired")
+    return named
+
+
+METHODS: dict[str, Recipe] = _methods()
+
+
+def recipe(name: str) -> Recipe:
+    """How a method is built and trained."""
+    if name not in METHODS:
+        raise Problem(f"unknown method '{name}' ({suggest(name, METHODS)})")
+    return METHODS[name]
+
+
+def build(name: str, encoder, width: int, **hyperparameters):
+    """The method around an encoder with `width` features; `lambda_` and `ratio` go to the wrapper, if it has them."""
+    chosen = recipe(name)
+    settings = {key: hyperparameters.pop(key, value) for key, value in chosen.settings.items()}
+    _, cls = chosen.method.split(".")
+    base_class = getattr(importlib.import_module(chosen.module), cls)
+    known = [key for key in base_class.__init__.__kwdefaults__ or {}]
+    for key in hyperparameters:
+        if key not in known:
+            raise Problem(f"unknown hyperparameter '{key}' of {name} ({suggest(key, [*known, *settings])})")
+    base = base_class(encoder, width, **hyperparameters)
+    if chosen.role in ("pull", "third view"):
+        from synpos_lib.methods.clsp import CLSP
+
+        return CLSP(base, **settings)
+    if chosen.role == "second view":
+        from synpos_lib.methods.mixdiff import MixDiff
+
+        return MixDiff(base, **settings)
+    return base

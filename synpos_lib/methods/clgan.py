@@ -1,0 +1,108 @@
+"""CL-GAN: a pair of generators makes positive pairs that are hard for the encoder, while a critic keeps them realistic.
+
+    min_encoder max_generators  NT-Xent(real pairs and made pairs),     made pair = (G0(n), G1(n)),  n ~ N(0, I)
+    + hinge GAN:  critic  mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(n))),   generators  -mean D(G(n))
+    + (1 - progress) |G0(n) - G1(n)|^2,   which lets the pair drift apart slowly
+
+https://arxiv.org/abs/2202.06464
+
+Differs from the reference in: no code was released, so these are our choices: networks small enough for a
+processor; one backward pass (the generators receive the contrastive gradient reversed, the critic is held
+fixed where the generators are judged); the GAN trains alone for the first tenth instead of being
+pre-trained; half as many made pairs as real ones; made images are not augmented and the critic sees the
+augmented views.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.parametrizations import spectral_norm
+
+from synpos_lib.errors import Problem
+from synpos_lib.methods.parts import Loss, processes, share
+from synpos_lib.methods.simclr import SimCLR, nt_xent
+
+
+class Reverse(torch.autograd.Function):
+    """The identity, with the gradient turned around: what one side lowers, the other raises."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * grad, None
+
+
+def generator(size: int, noise: int, channels: int) -> nn.Module:
+    start = size // 8
+    layers: list[nn.Module] = [nn.Linear(noise, 4 * channels * start**2), nn.Unflatten(1, (4 * channels, start, start))]
+    for inside, outside in ((4, 2), (2, 1), (1, 1)):
+        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(inside * channels, outside * channels, 3, padding=1)]
+        layers += [nn.BatchNorm2d(outside * channels), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(channels, 3, 3, padding=1), nn.Tanh())
+
+
+def critic(size: int, channels: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    for inside, outside in ((3, channels), (channels, 2 * channels), (2 * channels, 4 * channels)):
+        layers += [spectral_norm(nn.Conv2d(inside, outside, 4, stride=2, padding=1)), nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers, nn.Flatten(), spectral_norm(nn.Linear(4 * channels * (size // 8) ** 2, 1)))
+
+
+class CLGAN(SimCLR):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        width: int,
+        *,
+        size: int = 32,  # pixels, a multiple of 8
+        noise: int = 64,
+        channels: int = 32,  # of the widest maps; generators and critic have up to four times as many
+        hardness: float = 0.1,  # weight of the reversed contrastive gradient
+        alone: float = 0.1,  # share of the training in which the GAN trains by itself
+        amplitude: float = 2.5,  # range of the made images, in the units of normalised images
+        hidden: int = 4096,
+        out: int = 256,
+        temperature: float = 0.2,
+        batchnorm: str = "shared",
+    ):
+        if size % 8:
+            raise Problem(f"CL-GAN makes images of a multiple of 8 pixels, not {size}")
+        super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature, batchnorm=batchnorm)
+        self.generator0, self.generator1 = generator(size, noise, channels), generator(size, noise, channels)
+        self.generator1.load_state_dict(self.generator0.state_dict())  # the pair starts alike
+        self.critic = critic(size, channels)
+        self.noise, self.hardness, self.alone, self.amplitude = noise, hardness, alone, amplitude
+        self.register_buffer("progress", torch.zeros(()))
+
+    def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
+        pairs = max(len(views[0]) // 2, 2) * processes()
+        n = share(torch.randn(pairs, self.noise)).to(views[0].device)
+        made = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
+        gan, parts = self.adversarial(views, made)
+        if self.progress < self.alone:
+            z0, z1 = self.embed(*views)
+        else:
+            hard = [Reverse.apply(x, self.hardness) for x in made]
+            z0, z1 = self.embed(*(torch.cat(pair) for pair in zip(views, hard, strict=True)))
+        contrast = nt_xent(z0, z1, temperature=self.temperature)
+        return contrast + gan, {"nt_xent": contrast.detach(), **parts}
+
+    def adversarial(self, views: list[Tensor], made: list[Tensor]) -> Loss:
+        """The critic's and the generators' hinge losses, and the tie between the two generators."""
+        fake = torch.cat(made)
+        judged = self.critic(torch.cat([views[0], fake.detach()])).float()
+        real, false = judged.split([len(views[0]), len(fake)])
+        critic_loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
+        fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
+        generator_loss = -functional_call(self.critic, fixed, fake).float().mean()
+        tie = (1 - self.progress) * F.mse_loss(*made)
+        parts = {"critic": critic_loss.detach(), "generator": generator_loss.detach(), "tie": tie.detach()}
+        return critic_loss + generator_loss + tie, parts
+
+    def after_step(self, progress: float) -> None:
+        self.progress.fill_(progress)

@@ -1,0 +1,53 @@
+"""CLSP: any method, plus the pull of a synthetic positive, which is the same thing in other surroundings.
+
+    L = L_base(z0, z1) + lambda 1/B sum_i |z0_i - z+_i|^2,   |z| = 1
+
+z+ is the projection of a synthetic image made from the anchor; gradients flow through both. It is no
+negative and enters no queue. With a third augmented view of the real image as z+ this is the control
+SimCLR-aug or MoCoV2-aug; CLSP-noaug augments none of the three images. https://arxiv.org/abs/2408.16965
+
+Differs from the reference in: the poster sums over the batch, its code and this take the mean; on one
+device the released SimCLR code shares BatchNorm statistics between real and synthetic images
+(`batchnorm="shared"`, as the base embeds its views), the MoCo code does not; "separate" gives the positives
+a pass of their own in any case. What CLSP-noaug leaves out is not published; leaving out everything is our
+reading.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from synpos_lib.errors import Problem
+from synpos_lib.methods.parts import Loss, Method, Wrapper, full_precision
+
+
+@full_precision
+def pull(z: Tensor, z_positive: Tensor) -> Tensor:
+    """Mean squared distance of unit vectors, 2 - 2 cos."""
+    return (F.normalize(z, dim=1) - F.normalize(z_positive, dim=1)).square().sum(1).mean()
+
+
+class CLSP(Wrapper):
+    def __init__(
+        self,
+        base: Method,
+        *,
+        lambda_: float = 1.0,  # weight of the pull; 1.0 for SimCLR, 0.5 (CIFAR-10) or 0.2 (CIFAR-100) for MoCo
+        batchnorm: str = "shared",  # do positives join the pass of the real views?
+    ):
+        super().__init__(base)
+        if batchnorm not in ("shared", "separate"):
+            raise Problem(f"unknown batchnorm '{batchnorm}' (choose 'shared' or 'separate')")
+        self.lambda_, self.batchnorm = lambda_, batchnorm
+
+    def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
+        if self.lambda_ == 0:
+            return self.base.loss(views)
+        if positive is None:
+            raise Problem("CLSP needs a positive for every anchor: pass positives, or set lambda_ to 0")
+        if self.batchnorm == "shared":
+            z0, z1, z_positive = self.base.embed(*views, positive)
+        else:
+            z0, z1, z_positive = (*self.base.embed(*views), *self.base.embed(positive))
+        total, parts = self.base.compare(z0, z1, views)
+        distance = pull(z0, z_positive)
+        return total + self.lambda_ * distance, {**parts, "pull": distance.detach()}
