@@ -1,0 +1,248 @@
+"""Views: random crop, flip, colour jitter, greyscale, blur and solarisation of whole batches of uint8 images.
+
+    drawn = draw(len(images), RECIPES["clsp_simclr"], 32, 32, generator)      # every image its own parameters
+    x = apply(images, drawn, mean, std)                                       # (B, 3, H, W) uint8 -> float
+
+or both at once with `view`. Parameters come from one processor generator, so views do not depend on the device.
+
+Crop, flip and blur are products with one small matrix per image and axis, y = A_v x A_h^T, which resamples exactly
+like torchvision's antialiased bilinear resize. Differs from torchvision on PIL images in: no rounding to 8 bits
+between steps; the order of the four colour changes is drawn once per batch; blur is a true Gaussian.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from synpos_lib.errors import Problem, suggest
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strong each step is, and with which probability an image gets it."""
+
+    crop: tuple[float, float] | None = (0.08, 1.0)  # share of the area
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
+    jitter_p: float = 0.8
+    gray: float = 0.2
+    blur: float = 0.0  # sigma is uniform in 0.1 to 2 pixels
+    solarize: float = 0.0
+
+
+RECIPES = {
+    "plain": Augmentation(crop=None, flip=0.0, jitter_p=0.0, gray=0.0),
+    "clsp_simclr": Augmentation(),  # the released code
+    "clsp_moco": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),  # the released code
+    "asymmetric_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1)),  # solo-learn, as all below but the last two
+    "asymmetric_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
+    "symmetric": Augmentation(jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5),
+    "symmetric_weak": Augmentation(blur=0.5),
+    "vicreg": Augmentation(crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.1),
+    "mixdiff_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), blur=1.0),  # MixDiff's released code
+    "mixdiff_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
+}
+
+NORMALIZATION = {  # mean and standard deviation per channel, as in the released code
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "stl10": ((0.4914, 0.4823, 0.4466), (0.247, 0.243, 0.261)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "other": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+}
+LUMA = (0.2989, 0.587, 0.114)
+CHUNK = 32  # images worked on at once on a processor, so that they stay in its cache
+
+
+def by_name(name: str) -> Augmentation:
+    """The augmentation of that name."""
+    if name not in RECIPES:
+        raise Problem(f"unknown augmentation '{name}' ({suggest(name, RECIPES)})")
+    return RECIPES[name]
+
+
+def view(images: Tensor, augmentation: Augmentation, generator: torch.Generator, mean, std) -> Tensor:
+    """One random view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
+    return apply(images, draw(len(images), augmentation, *images.shape[2:], generator), mean, std)
+
+
+def normalize(images: Tensor, mean, std) -> Tensor:
+    """The images as they are, normalised: uint8 (B, 3, H, W) -> float."""
+    scale = torch.tensor([mean, std], device=images.device)[:, None, :, None, None]  # (2, 1, 3, 1, 1)
+    x = ((images.float() / 255) - scale[0]) / scale[1]
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+# -------------------------------------------------------------------------------------- what is drawn
+
+
+@dataclass
+class Drawn:
+    """The parameters of one view of a batch."""
+
+    box: Tensor  # (B, 4): top, left, height, width of the crop in pixels
+    flip: Tensor  # (B,) bool
+    factors: Tensor  # (4, B): brightness, contrast and saturation factors, hue shift
+    order: list[int]  # of the four colour changes
+    gray: Tensor  # (B,) bool
+    sigma: Tensor  # (B,), 0: not blurred
+    solarize: Tensor  # (B,) bool
+
+    def part(self, rows: slice) -> "Drawn":
+        """The parameters of some of the images."""
+        images = {name: getattr(self, name)[rows] for name in ("box", "flip", "gray", "sigma", "solarize")}
+        return Drawn(factors=self.factors[:, rows], order=self.order, **images)
+
+
+def draw(n: int, how: Augmentation, height: int, width: int, generator: torch.Generator) -> Drawn:
+    """Draw the parameters of one view for each of n images."""
+    u = torch.rand(9, n, generator=generator)
+    brightness, contrast, saturation, hue = how.jitter
+    strength = torch.tensor([brightness, contrast, saturation, hue])[:, None]
+    low = torch.tensor([1 - min(brightness, 1), 1 - min(contrast, 1), 1 - min(saturation, 1), -hue])[:, None]
+    high = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None] + strength
+    factors = low + (high - low) * u[:4]
+    still = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
+    order = torch.randperm(4, generator=generator).tolist()
+    return Drawn(
+        box=_boxes(n, how.crop, height, width, generator),
+        flip=u[4] < how.flip,
+        factors=torch.where(u[5] < how.jitter_p, factors, still),
+        order=[step for step in order if how.jitter[step] > 0 and how.jitter_p > 0],
+        gray=u[6] < how.gray,
+        sigma=torch.where(u[7] < how.blur, 0.1 + 1.9 * torch.rand(n, generator=generator), 0.0),
+        solarize=u[8] < how.solarize,
+    )
+
+
+def _boxes(n: int, scale: tuple[float, float] | None, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Crops by torchvision's rule: ten tries at an area and an aspect ratio, else the whole image: (n, 4)."""
+    whole = torch.tensor([0, 0, height, width]).expand(n, 4)
+    if scale is None:
+        return whole
+    area, log_ratio, y, x = torch.rand(4, n, 10, generator=generator)
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+    ratio = torch.exp((2 * log_ratio - 1) * math.log(4 / 3))
+    w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
+    boxes = torch.stack([top, left, h, w], dim=2).long()  # (n, 10, 4)
+    first = fits.long().argmax(1)
+    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n), first], whole)
+
+
+# --------------------------------------------------------------------------------------- what is done
+
+
+def apply(images: Tensor, drawn: Drawn, mean, std) -> Tensor:
+    """Make the drawn view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
+    size = len(images) if images.is_cuda else CHUNK
+    out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
+    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
+    for start in range(0, len(images), size):
+        rows = slice(start, start + size)
+        out[rows] = _apply(images[rows], drawn.part(rows)).sub_(mean).div_(std)
+    return out
+
+
+def _apply(images: Tensor, drawn: Drawn) -> Tensor:
+    x = _crop(images, drawn.box, drawn.flip)
+    x = _jitter(x, drawn.factors, drawn.order)
+    x = _change(x, drawn.gray, lambda part: luma(part).expand_as(part))
+    blurred = drawn.sigma > 0
+    x = _change(x, blurred, lambda part: blur(part, drawn.sigma[blurred]))
+    return _change(x, drawn.solarize, lambda part: torch.where(part >= 128 / 255, 1 - part, part))
+
+
+def _change(x: Tensor, chosen: Tensor, change) -> Tensor:
+    """Apply a change to the chosen images, in place."""
+    index = chosen.nonzero().squeeze(1).to(x.device)
+    if len(index):
+        x[index] = change(x[index])
+    return x
+
+
+def _crop(images: Tensor, box: Tensor, flip: Tensor) -> Tensor:
+    """Crop, resize back and flip: uint8 -> float in [0, 1]."""
+    height, width = images.shape[2:]
+    x = images.float().div_(255)
+    if bool((box == torch.tensor([0, 0, height, width])).all()):
+        return torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x) if flip.any() else x
+    vertical = resampling(box[:, 0], box[:, 2], height)  # (B, H, H)
+    horizontal = resampling(box[:, 1], box[:, 3], width)  # (B, W, W)
+    horizontal = torch.where(flip[:, None, None], horizontal.flip(1), horizontal)
+    vertical, horizontal = vertical.to(x.device), horizontal.to(x.device)
+    return vertical[:, None] @ (x @ horizontal.mT[:, None])
+
+
+def resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Matrices that resize the pixels [start, start + length) of `size` to all `size`: (B,) -> (B, size, size)."""
+    ratio = length.float() / size
+    pixel = torch.arange(size) + 0.5
+    centre = start[:, None] + ratio[:, None] * pixel  # (B, size), in the pixels of the source
+    reach = ratio.clamp_min(1)[:, None, None]
+    weight = (1 - (pixel - centre[:, :, None]).abs() / reach).clamp_min(0)  # (B, out, in)
+    inside = (pixel > start[:, None]) & (pixel < (start + length)[:, None])
+    weight = weight * inside[:, None]
+    return weight / weight.sum(2, keepdim=True)
+
+
+def _jitter(x: Tensor, factors: Tensor, order: list[int]) -> Tensor:
+    factors = factors.to(x.device)[:, :, None, None, None]
+    for step in order:
+        x = (brightness, contrast, saturation, hue)[step](x, factors[step])
+    return x
+
+
+def luma(x: Tensor) -> Tensor:
+    """Greyscale: (B, 3, H, W) -> (B, 1, H, W)."""
+    red, green, blue = x.unbind(1)
+    return (LUMA[0] * red).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])[:, None]
+
+
+def brightness(x: Tensor, factor: Tensor) -> Tensor:
+    return (x * factor).clamp_(0, 1)
+
+
+def contrast(x: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(luma(x).mean((2, 3), keepdim=True), x, factor).clamp_(0, 1)
+
+
+def saturation(x: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(luma(x), x, factor).clamp_(0, 1)
+
+
+def hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue by `shift` (1 is full circle), with value V and chroma C as they are.
+
+    channel_n = V - C clamp(min(k, 4 - k), 0, 1),   k = (n + 6 H) mod 6,   n = 5, 3, 1 for red, green, blue
+    """
+    red, green, blue = x.unbind(1)
+    top, bottom = x.amax(1), x.amin(1)
+    chroma = top - bottom
+    scale = chroma.clamp_min(1e-12).reciprocal_()
+    six = torch.where(
+        top == red,
+        (green - blue) * scale,
+        torch.where(top == green, (blue - red) * scale + 2, (red - green) * scale + 4),
+    )
+    six.add_(6 * shift[:, 0])
+    out = torch.empty_like(x)
+    for channel, n in enumerate((5, 3, 1)):
+        k = (six + n).remainder_(6)
+        wave = torch.minimum(k, 4 - k).clamp_(0, 1)
+        torch.addcmul(top, chroma, wave, value=-1, out=out[:, channel])
+    return out
+
+
+def blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur with each image's own sigma in pixels, (B,); weights that fall outside are left out."""
+    sigma = sigma.to(x.device)[:, None, None]
+    matrices = []
+    for size in x.shape[2:]:
+        pixel = torch.arange(size, device=x.device)
+        weight = torch.exp(-((pixel[:, None] - pixel) ** 2) / (2 * sigma**2))  # (B, size, size)
+        matrices.append((weight / weight.sum(2, keepdim=True))[:, None])
+    return matrices[0] @ x @ matrices[1].mT
