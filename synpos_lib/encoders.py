@@ -30,7 +30,7 @@ class Block(nn.Module):
         return F.relu(y + self.shortcut(x))
 
 
-def small_encoder(widths: tuple[int, int, int] = (64, 128, 256)) -> tuple[nn.Module, int]:
+def small_encoder(widths: tuple[int, int, int] = (32, 64, 128)) -> tuple[nn.Module, int]:
     """A residual network of six convolutions on 2×2 pixel blocks: 32×32 pixels become 16×16, 8×8 and 4×4 maps."""
     first, second, third = widths
     encoder = nn.Sequential(

@@ -1,0 +1,57 @@
+"""Optimisers and the learning-rate schedule of the SSL recipes."""
+
+import math
+
+import torch
+from torch import nn
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with momentum whose step for each weight matrix is scaled to the matrix's size.
+
+    g <- (g + wd w) min(eta |w| / (|g| + wd |w|) / lr, 1);   vectors (biases, norms) take plain steps without decay
+
+    https://arxiv.org/abs/1708.03888, in solo-learn's form (eta 0.02, clipped).
+    """
+
+    def __init__(self, parameters, lr: float, *, momentum: float = 0.9, weight_decay: float, eta: float = 0.02):
+        super().__init__(parameters, dict(lr=lr, momentum=momentum, weight_decay=weight_decay, eta=eta))
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                g = p.grad
+                if p.dim() != 1:
+                    g = self._scaled(p, g, group)
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                p.sub_(momentum.mul_(group["momentum"]).add_(g), alpha=group["lr"])
+
+    @staticmethod
+    def _scaled(p: torch.Tensor, g: torch.Tensor, group: dict) -> torch.Tensor:
+        w_norm, g_norm, decay = p.norm(), g.norm(), group["weight_decay"]
+        trust = group["eta"] * w_norm / (g_norm + decay * w_norm + 1e-8)
+        clipped = (trust / max(group["lr"], 1e-12)).clamp(max=1.0)
+        scale = torch.where((w_norm > 0) & (g_norm > 0), clipped, 1.0)
+        return (g + decay * p) * scale
+
+
+def make(name: str, module: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """The optimiser of that name for everything in the module that learns."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if name == "lars":
+        return LARS(parameters, learning_rate, weight_decay=weight_decay)
+    if name == "sgd":  # decay on all parameters, as in the released code
+        return torch.optim.SGD(parameters, learning_rate, momentum=0.9, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
+    raise ValueError(f"unknown optimiser '{name}'")
+
+
+def warmup_cosine(step: int, steps: int, warmup: int, *, start: float = 0.002) -> float:
+    """Factor on the learning rate: linear from `start` during the warm-up, then half a cosine to 0."""
+    if step < warmup:
+        return start + (1 - start) * step / warmup
+    return (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))) / 2

@@ -1,0 +1,84 @@
+"""Two cached feature sets give the very training that encoding every image anew in every epoch gives."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from synpos_lib import encoders, runtime
+from synpos_lib.data import views
+from synpos_lib.evaluate import linear
+from synpos_lib.evaluate.features import Frozen
+
+
+def data(n, seed):
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(4, (n,), generator=draw)
+    colours = torch.tensor([[200, 60, 60], [60, 200, 60], [60, 60, 200], [200, 200, 60]])
+    noise = torch.randint(0, 50, (n, 3, 8, 8), generator=draw)
+    images = (colours[labels][:, :, None, None] + noise).to(torch.uint8)
+    return images, labels
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)  # to compare to the last digits
+    torch.manual_seed(0)
+    network, width = encoders.small_encoder((8, 8, 16))
+    return Frozen(network, width, *views.NORMALIZATION["other"])
+
+
+def slow(encoder, images, labels, epochs, milestones, batch, seed):
+    """The protocol as it is usually written: a data loader with flips, an nn.Linear, SGD, a schedule."""
+    draw = runtime.generator(seed, "linear")
+    layer = nn.Linear(encoder.width, 4)
+    weight, bias = linear.start(4, encoder.width, draw)
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    for _ in range(epochs):
+        order, coin = linear.shuffle(len(images), draw)
+        seen = torch.where(coin[:, None, None, None].bool(), images[order].flip(3), images[order])
+        for x, y in zip(seen.split(batch), labels[order].split(batch), strict=True):
+            loss = F.cross_entropy(layer(encoder(x)), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        scheduler.step()
+    return layer
+
+
+def test_equals_the_slow_way(frozen):
+    images, labels = data(70, 0)
+    settings = {"epochs": 6, "milestones": (3, 5), "batch": 16, "seed": 3}
+    layer = slow(frozen, images, labels, **settings)
+    weight, bias = linear.fit(frozen(images), frozen(images, flip=True), labels, **settings)
+    torch.testing.assert_close(weight, layer.weight.data, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(bias, layer.bias.data, atol=1e-5, rtol=1e-4)
+
+
+def test_a_flipped_image_has_the_flipped_feature_set(frozen):
+    images, _ = data(10, 0)
+    torch.testing.assert_close(frozen(images, flip=True), frozen(images.flip(3)))
+
+
+def test_learns_and_leaves_the_encoder_bitwise_unchanged(frozen):
+    frozen.network[2].eval()  # a mixture of modes has to survive, too
+    before, modes = copy.deepcopy(frozen.network.state_dict()), [m.training for m in frozen.network.modules()]
+    state = torch.get_rng_state()
+    (images, labels), (test, test_labels) = data(300, 0), data(100, 1)
+    first = linear.linear_evaluation(frozen, images, labels, test, test_labels)
+    again = linear.linear_evaluation(frozen, images, labels, test, test_labels)
+    assert first.top1 > 0.6 and first.top5 == 1.0 and first.encoder == "online"
+    assert torch.equal(first.weight, again.weight)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, frozen.network.state_dict()[key]) for key, value in before.items())
+    assert modes == [m.training for m in frozen.network.modules()]
+
+
+def test_accuracy():
+    logits = torch.tensor([[9.0, 8, 7, 6, 5, 4], [1, 2, 3, 4, 5, 6], [1, 0, 0, 0, 0, 0]])
+    assert linear.accuracy(logits, torch.tensor([0, 0, 0])) == pytest.approx((2 / 3, 2 / 3))
+    assert linear.accuracy(logits, torch.tensor([4, 1, 0])) == pytest.approx((1 / 3, 1.0))
