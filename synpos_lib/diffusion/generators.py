@@ -1,0 +1,66 @@
+"""Generators turn anchors into synthetic images.
+
+generate(anchors, k, seed):   uint8 (B, 3, H, W) -> (B, k, 3, H, W)
+"""
+
+import hashlib
+
+import torch
+
+from synpos_lib import runtime
+from synpos_lib.classify import scale
+from synpos_lib.diffusion.sampling import T, sample, to_uint8
+
+BATCH = 128  # images sampled at once
+
+
+class BottleneckMixing:
+    """CLSP's generator: the sample's bottleneck is mixed with the anchor's, h = w h + (1 - w) h_anchor."""
+
+    def __init__(
+        self,
+        unet,
+        *,
+        w: float = 0.1,  # share of the sample's own bottleneck; the paper's value
+        steps: int = 20,  # of sampling; the released code takes 100
+        window: tuple[int, int] = (0, T),  # timesteps at which it is mixed; the paper: all
+        blocks: tuple[str, ...] = ("mid",),
+        anchor_time: float = 1.0,  # the anchor is noised to this fraction of t; the paper: the same t
+        anchor_noise: str = "fresh",  # or shared by the candidates of an anchor, which saves encoder passes
+        sampler: str = "ddim",
+        eta: float = 0.1,
+    ):
+        self.unet = unet
+        self.how = {name: value for name, value in locals().items() if name not in ("self", "unet")}
+        self.settings = {"generator": "bottleneck mixing", "weights": fingerprint(unet), **self.how}
+
+    def generate(self, anchors: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+        """k candidates for each anchor."""
+        where = next(self.unet.parameters()).device
+        made = []
+        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
+            with runtime.autocast(where):
+                x = sample(
+                    self.unet, anchors=scale(part).to(where), candidates=k, seed=runtime.derive(seed, i), **self.how
+                )
+            made.append(to_uint8(x).cpu().view(len(part), k, *x.shape[1:]))
+        return torch.cat(made)
+
+
+def draw_freely(unet, n: int, *, steps: int = 20, sampler: str = "ddim", eta: float = 0.1, seed: int = 0):
+    """n images without an anchor: uint8 (n, 3, H, W)."""
+    where = next(unet.parameters()).device
+    made = []
+    for i in range(0, n, BATCH):
+        with runtime.autocast(where):
+            x = sample(unet, min(BATCH, n - i), steps=steps, sampler=sampler, eta=eta, seed=runtime.derive(seed, i))
+        made.append(to_uint8(x).cpu())
+    return torch.cat(made)
+
+
+def fingerprint(unet) -> str:
+    """Which weights these are."""
+    digest = hashlib.sha256()
+    for name, value in unet.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,168 @@
+"""A diffusion model as a thing to have: train it as a run, ship its weights, load it again."""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from synpos_lib import files, runtime
+from synpos_lib.diffusion import training
+from synpos_lib.diffusion.training import PAPER_TRAINING, Batch, T, TrainingConfig
+from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.errors import Problem, suggest
+from synpos_lib.processes import Processes, processes
+from synpos_lib.runs import Run, open_run, read_run
+
+RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING}
+WEIGHTS = Path(__file__).parent / "weights"
+RANGES = 10  # of t, over which the error is logged
+
+
+def recipe(name: str, **changes: object) -> TrainingConfig:
+    """The recipe of that name, with changes."""
+    if name not in RECIPES:
+        raise Problem(f"unknown recipe '{name}' ({suggest(name, RECIPES)})")
+    return dataclasses.replace(RECIPES[name], **changes)
+
+
+def train(
+    folder: Path,
+    images,
+    config: TrainingConfig,
+    *,
+    save_every: int = 500,  # steps between checkpoints
+    on_save: Callable[[int, UNet], None] | None = None,
+) -> Run | None:
+    """Train, continue or reuse the model of this recipe on these images; `on_save(step, ema)` at each checkpoint."""
+    here = processes()
+    if config.batch % here.count:
+        raise Problem(f"a batch of {config.batch} cannot be shared by {here.count} processes: choose a multiple")
+    if not here.first:
+        _loop(None, images.images, config, here, save_every, None)
+        return None
+    described = {**dataclasses.asdict(config), "images": images.fingerprint}
+    with open_run(folder, described, ("synpos_lib.diffusion.training",)) as run:
+        if not run.done:
+            _loop(run, images.images, config, here, save_every, on_save)
+    return run
+
+
+def _loop(run: Run | None, images, config: TrainingConfig, here: Processes, save_every: int, on_save) -> None:
+    torch.manual_seed(config.seed)
+    unet = UNet(config.unet).to(here.device)
+    ema = copy.deepcopy(unet).requires_grad_(False).eval()
+    optimizer = training.make_optimizer(unet, config)
+    first = _restore(run, here, {"unet": unet, "ema": ema, "optimizer": optimizer})
+    sums = torch.zeros(2, RANGES)  # of the error, and of how often, in ranges of t
+    unet.train()
+    steps = range(first, config.steps)
+    for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
+        torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
+        batch = _share(training.draw(images, step, config), here)
+        error = training.train_step(unet, ema, optimizer, batch, step, config, here).cpu()
+        if not run:
+            continue
+        if not error.isfinite().all():
+            raise Problem(
+                f"the loss became {error.mean().item()} at step {step + 1} of run '{run.name}' (learning rate "
+                f"{training.learning_rate(step, config):.2g}): lower it; the last checkpoint is kept"
+            )
+        sums.index_add_(1, batch.t.cpu() * RANGES // T, torch.stack([error, torch.ones_like(error)]))
+        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+            by_t = (sums[0] / sums[1].clamp_min(1)).tolist()
+            row = {"step": step + 1, "loss": round(float(sums[0].sum() / sums[1].sum()), 5)}
+            run.log(**row, by_t=[round(value, 5) for value in by_t])
+            if runtime.in_batch():
+                print(f"{run.name}: step {step + 1}/{config.steps}  loss {row['loss']:.4f}", flush=True)
+            sums.zero_()
+            parts = {"unet": unet.state_dict(), "ema": ema.state_dict(), "optimizer": optimizer.state_dict()}
+            run.save({"step": step + 1, **parts})
+            if on_save:
+                on_save(step + 1, ema)
+    if run:
+        run.finish(loss=run.metrics()[-1]["loss"], steps=config.steps, images_seen=config.steps * config.batch)
+
+
+def _restore(run: Run | None, here: Processes, parts: dict) -> int:
+    """Go on from the checkpoint of the first process, if there is one; the step to start with."""
+    shared = [run.load() if run else None]
+    if here.count > 1:
+        torch.distributed.broadcast_object_list(shared)
+    if not shared[0]:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(shared[0][name])
+    for weight, state in parts["optimizer"].state.items():  # the fused optimiser needs the weights' memory order
+        for name, value in state.items():
+            if value.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(value)
+    return shared[0]["step"]
+
+
+def _share(batch: Batch, here: Processes) -> Batch:
+    """Every process's share of a batch: each `count`-th image, so that all get as many with a second view."""
+    parts = [part[here.rank :: here.count].to(here.device) for part in batch]
+    return Batch(*parts)
+
+
+# ------------------------------------------------------------------------------------------------ weights
+
+
+def ship(run: Run, path: Path) -> None:
+    """Write the averaged weights of a finished run as fp16, with their recipe and provenance in the same file."""
+    weights = {name: value.half() for name, value in run.final()["ema"].items()}
+    results = {**run.results, "by_t": run.metrics()[-1]["by_t"]}
+    made = {"recipe": run.config, "results": results, "provenance": run.provenance}
+    files.save_tensors(path, {"weights": weights, **made})
+
+
+def load(model: str, folder: Path) -> UNet:
+    """The model of that name, ready to sample: a finished run in `folder`/runs, else one shipped with the library."""
+    shipped = WEIGHTS / f"{model}.safetensors"
+    if (folder / "runs" / model).exists():
+        run = read_run(folder / "runs" / model)
+        return _build(run.config["unet"], run.final()["ema"], run.folder)
+    if shipped.exists():
+        return read_weights(shipped)
+    known = [path.stem for path in WEIGHTS.glob("*.safetensors")]
+    raise Problem(
+        f"there is no diffusion model '{model}', neither in {folder / 'runs'} nor shipped ({suggest(model, known)}): "
+        f"train it with notebook 01"
+    )
+
+
+def read_weights(path: Path) -> UNet:
+    """A model from a weights file; one that does not fit its own description is refused."""
+    stored = files.load_tensors(path)
+    if not isinstance(stored, dict) or not {"weights", "recipe"} <= stored.keys():
+        raise Problem(f"{path} holds no diffusion weights: make some with notebook 01")
+    return _build(stored["recipe"]["unet"], stored["weights"], path)
+
+
+def about(path: Path) -> dict:
+    """How the weights in a file were made: recipe, results, provenance."""
+    return {key: value for key, value in files.load_tensors(path).items() if key != "weights"}
+
+
+def differs_from_paper(config: dict) -> list[dict]:
+    """Every setting of a recipe that is not the paper's, side by side."""
+    paper = dataclasses.asdict(PAPER_TRAINING)
+    pairs = {key: (config["unet"][key], value) for key, value in paper.pop("unet").items()}
+    pairs |= {key: (config[key], value) for key, value in paper.items()}
+    rows = [{"setting": key, "here": str(ours), "paper": str(theirs)} for key, (ours, theirs) in pairs.items()]
+    return [row for row in rows if row["here"].strip("[]()") != row["paper"].strip("[]()")]
+
+
+def _build(config: dict, weights: dict, origin: Path) -> UNet:
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    unet = UNet(UNetConfig(**config))
+    try:
+        unet.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise Problem(
+            f"the weights in {origin} fit another architecture ({first}): retrain with notebook 01"
+        ) from error
+    return unet.to(runtime.device()).eval().requires_grad_(False)

@@ -1,0 +1,104 @@
+"""Sampling, with the bottleneck mixed towards an anchor's at every step.
+
+    h = w * h(x_t, t) + (1 - w) * h(sqrt(alpha_bar_t) * anchor + sqrt(1 - alpha_bar_t) * noise, t)
+
+Skips come from the sample alone. The defaults are the released code's (https://github.com/dewenzeng/clsp):
+DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1, w 0.1, the anchor noised afresh at
+every step, x0 not clipped before the end.
+"""
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+from synpos_lib import runtime
+from synpos_lib.diffusion.features import features
+from synpos_lib.errors import Problem, suggest
+
+T = 1000  # timesteps of the linear schedule, beta from 1e-4 to 0.02
+SAMPLERS = {
+    "ddpm": (DDPMScheduler, {"clip_sample": False}),
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),  # second order, deterministic
+}
+
+
+def scheduler(sampler, steps, prediction):
+    """A diffusers scheduler whose times are linspace(-1, T - 1, steps + 1) from the end, -1 left out."""
+    if sampler not in SAMPLERS:
+        raise Problem(f"unknown sampler '{sampler}': {suggest(sampler, SAMPLERS)}")
+    if not 1 <= steps <= T or T % steps:
+        good = [k for k in range(1, T + 1) if T % k == 0]
+        nearest = min(good, key=lambda k: abs(k - steps))
+        raise Problem(f"steps must divide the {T} timesteps, and {steps} does not: the nearest is {nearest}")
+    kind, settings = SAMPLERS[sampler]
+    made = kind(num_train_timesteps=T, prediction_type=prediction, timestep_spacing="trailing", **settings)
+    made.set_timesteps(steps)
+    return made
+
+
+@torch.no_grad()
+def sample(
+    unet,
+    n=None,
+    *,
+    anchors=None,  # (B, 3, H, W) in [-1, 1]; without anchors n images are sampled freely
+    candidates=1,  # images per anchor; those of one anchor follow each other
+    w=0.1,  # share of the sample's own feature; 1 = the anchor is ignored
+    blocks=("mid",),  # whose output is mixed
+    window=(0, T),  # mixed at timesteps window[0] <= t < window[1]
+    anchor_time=1.0,  # the anchor is noised to this fraction of t: the lower, the more its features tell
+    anchor_noise="fresh",  # "fresh": of every candidate at every step; "shared": its candidates share one encoder pass
+    sampler="ddim",
+    steps=100,
+    eta=0.1,  # of DDIM: 0 = deterministic, 1 = as random as DDPM
+    labels=None,
+    seed=0,
+    on_step=None,  # on_step(i, t, x) after every step
+):
+    """Images in [-1, 1]: n free ones, or `candidates` for every anchor, (B * candidates, 3, H, W)."""
+    if not 0 <= w <= 1:
+        raise Problem(f"w must lie in [0, 1], not {w}")
+    if not 0 <= anchor_time <= 1:
+        raise Problem(f"anchor_time must lie in [0, 1], not {anchor_time}")
+    if anchor_noise not in ("fresh", "shared"):
+        raise Problem(f"unknown anchor_noise '{anchor_noise}': choose from fresh, shared")
+    size, device = unet.config.image_size, next(unet.parameters()).device
+    if anchors is not None:
+        if anchors.shape[1:] != (3, size, size):
+            raise Problem(f"anchors must have the shape (B, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
+        n = len(anchors) * candidates
+        if anchor_noise == "fresh":
+            anchors = anchors.repeat_interleave(candidates, 0)
+    rng = runtime.generator(seed, "sample", where=device)
+    noise_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
+    steps_of = scheduler(sampler, steps, unet.config.prediction)
+    extra = {"eta": eta} if sampler == "ddim" else {}
+
+    x = torch.randn(n, 3, size, size, generator=rng, device=device)
+    for i, t in enumerate(steps_of.timesteps.tolist()):
+        mix = {}
+        if anchors is not None and w < 1 and window[0] <= t < window[1]:
+            h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, steps_of, noise_rng)
+            repeat = n // len(anchors)
+            mix = {name: h.repeat_interleave(repeat, 0) if repeat > 1 else h for name, h in h_anchor.items()}
+        with features(unet, mix, edit=lambda name, h, mix=mix: w * h + (1 - w) * mix[name]):
+            prediction = unet(x, torch.full((n,), t, device=device), labels)
+        x = steps_of.step(prediction.float(), t, x, generator=rng, **extra).prev_sample
+        if on_step is not None:
+            on_step(i, t, x)
+    return x.clamp(-1, 1)
+
+
+def anchor_features(unet, anchors, t, blocks, steps_of, rng):
+    """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
+    noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
+    times = torch.full((len(anchors),), t, device=anchors.device)
+    run = unet if any(name.startswith("up") for name in blocks) else unet.encode
+    with features(unet, blocks) as seen:
+        run(steps_of.add_noise(anchors, noise, times), times)
+    return seen
+
+
+def to_uint8(x):
+    """[-1, 1] -> 0 ... 255, truncated as in the released code."""
+    return ((x * 0.5 + 0.5) * 255).to(torch.uint8)

@@ -1,0 +1,172 @@
+"""The unconditional diffusion model: one step of its training, as pure functions of (images, step, config).
+
+    x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise,   loss = || prediction(x_t, t) - target ||²
+    target = noise (epsilon)   or   sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0 (v_prediction)
+
+Everything random is drawn for the whole batch from the seed and the step, so that a continued training is the
+uninterrupted one.
+
+Differs from the reference in: the embedded data's network predicts v, and learns to listen to a bottleneck that is
+not its own (`second_view`). For that share of every batch, h comes from another view of the same image (flipped,
+turned, moved, recoloured, with other noise), so that h pays off exactly for what both have in common. The paper's
+network needs no such help: it is 20 times larger and saw 100 million images. No label is used.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from synpos_lib import runtime
+from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
+
+T = 1000  # timesteps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """A training of the diffusion model; the defaults are the embedded data's recipe."""
+
+    unet: UNetConfig = field(default_factory=lambda: EMBEDDED)
+    steps: int = 10_000
+    batch: int = 64  # images per step, over all processes
+    learning_rate: float = 1e-3
+    warmup: int = 200  # steps
+    decay: float = 0.4  # of the steps, at the end, over which the learning rate falls to 2 %
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    ema_warmup: bool = True  # follow faster at first: a short training would otherwise average its own beginning
+    clip: float = 1.0  # largest norm of the gradient
+    second_view: float = 0.5  # share of the batch whose bottleneck comes from another view of the same image
+    view_time: float = 1.0  # those views are noised to a timestep uniform in [(1 - view_time) t, t]
+    seed: int = 0
+
+
+PAPER_TRAINING = TrainingConfig(  # the released code's: 2000 epochs of CIFAR-10's 50,000 images on 4 GPUs
+    unet=PAPER,
+    steps=2000 * 50_000 // 512,
+    batch=512,
+    learning_rate=2e-4,
+    warmup=5000,
+    decay=0.0,
+    weight_decay=0.0,
+    ema=0.9999,
+    ema_warmup=False,
+    second_view=0.0,
+)
+
+
+class Batch(NamedTuple):
+    x0: torch.Tensor  # (B, 3, H, W) in [-1, 1]
+    t: torch.Tensor  # (B,)
+    noise: torch.Tensor  # like x0
+    views: torch.Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
+    view_t: torch.Tensor  # (V,)
+    own: torch.Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
+
+
+@lru_cache
+def alpha_bar() -> torch.Tensor:
+    """The linear schedule: alpha_bar_t = prod_{s <= t} (1 - beta_s), beta from 1e-4 to 0.02. (T,)"""
+    return (1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64)).cumprod(0).float()
+
+
+def _at(t):
+    a = alpha_bar().to(t.device)[t][:, None, None, None]
+    return a.sqrt(), (1 - a).sqrt()
+
+
+def q_sample(x0, t, noise):
+    """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise."""
+    signal, sigma = _at(t)
+    return signal * x0 + sigma * noise
+
+
+def target(x0, t, noise, prediction):
+    """What the network should say: the noise, or v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0."""
+    if prediction == "epsilon":
+        return noise
+    signal, sigma = _at(t)
+    return signal * noise - sigma * x0
+
+
+def draw(images, step, config, device="cpu") -> Batch:
+    """The batch of one step, from all images (N, 3, H, W) uint8: any step can be drawn again."""
+    rng = runtime.generator(config.seed, "diffusion", step)
+    chosen = torch.randint(len(images), (config.batch,), generator=rng)
+    x0 = images[chosen.to(images.device)].to("cpu", torch.float32) / 127.5 - 1
+    x0 = _flip(x0, rng)
+    t = torch.randint(T, (config.batch,), generator=rng)
+    noise = torch.randn(x0.shape, generator=rng)
+    n = round(config.second_view * config.batch)
+    views = other_view(x0[:n], rng)
+    view_t = (t[:n] * (1 - config.view_time * torch.rand(n, generator=rng))).long()
+    views = q_sample(views, view_t, torch.randn(views.shape, generator=rng))
+    own = 0.3 * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5)
+    return Batch(*(part.to(device) for part in (x0, t, noise, views, view_t, own[:, None, None, None])))
+
+
+def _flip(x, rng):
+    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5, x.flip(3), x)
+
+
+def other_view(x, rng):
+    """The same things elsewhere and in other colours: flip, turn ± 14°, zoom ± 15 %, move ± 20 %, mix channels."""
+    n = len(x)
+    turn, zoom, *move = torch.rand(4, n, generator=rng) - 0.5
+    angle, zoom = 0.5 * turn, 1 + 0.3 * zoom
+    cos, sin = angle.cos() * zoom, angle.sin() * zoom
+    affine = torch.stack([cos, -sin, 0.4 * move[0], sin, cos, 0.4 * move[1]], 1).view(n, 2, 3)
+    grid = F.affine_grid(affine, x.shape, align_corners=False)
+    x = F.grid_sample(_flip(x, rng), grid, padding_mode="reflection", align_corners=False)
+    permuted = torch.eye(3)[torch.rand(n, 3, generator=rng).argsort(1)]  # (n, 3, 3)
+    sign = torch.where(torch.rand(n, 1, 1, generator=rng) < 0.3, -1.0, 1.0)
+    mix = sign * (permuted + 0.25 * torch.randn(n, 3, 3, generator=rng))
+    offset = 0.2 * torch.randn(n, 3, 1, 1, generator=rng)
+    return (torch.einsum("nij,njhw->nihw", mix, x) + offset).clamp(-1, 1)
+
+
+def losses(unet, batch: Batch):
+    """The squared error of every image of the batch, (B,)."""
+    h, skips = unet.encode(q_sample(batch.x0, batch.t, batch.noise), batch.t)
+    if n := len(batch.views):
+        h_view, _ = unet.encode(batch.views, batch.view_t)
+        h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
+    prediction = unet.decode(h, skips, batch.t).float()
+    return (prediction - target(batch.x0, batch.t, batch.noise, unet.config.prediction)).square().mean((1, 2, 3))
+
+
+def learning_rate(step, config):
+    """Linear warm-up, constant, then linear to 2 % over the last `decay` of the steps."""
+    left = (config.steps - step) / max(1, config.decay * config.steps)
+    return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup)) * max(0.02, min(1.0, left))
+
+
+@torch.no_grad()
+def update_ema(ema, unet, step, config):
+    """theta_ema <- d theta_ema + (1 - d) theta,   d = ema, or min(ema, (1 + step) / (10 + step)) with warm-up."""
+    d = min(config.ema, (1 + step) / (10 + step)) if config.ema_warmup else config.ema
+    torch._foreach_lerp_(list(ema.parameters()), list(unet.parameters()), 1 - d)
+
+
+def make_optimizer(unet, config):
+    betas = (0.9, 0.99 if config.weight_decay else 0.999)
+    kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
+    return kind(unet.parameters(), config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True)
+
+
+def train_step(unet, ema, optimizer, batch: Batch, step, config, here):
+    """One update of the network and of its average; returns the loss of every image, (B,)."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, config)
+    with runtime.autocast(batch.x0.device):
+        loss = losses(unet, batch)
+    optimizer.zero_grad()
+    loss.mean().backward()
+    here.average_gradients(unet)
+    torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip)
+    optimizer.step()
+    update_ema(ema, unet, step, config)
+    return loss.detach()

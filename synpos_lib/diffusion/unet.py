@@ -1,0 +1,130 @@
+"""diffusers' `UNet2DModel` in two halves: encode(x, t) -> (h, skips), decode(h, skips, t) -> prediction.
+
+    unet(x, t) = decode(*encode(x, t), t), bit for bit;   h = output of the middle block (the bottleneck)
+
+Differs from the reference in: the embedded data's network works on patches of 2 × 2 pixels, is narrow, has no
+attention, and its bottleneck is averaged over space (`pooled`), so that it can carry *what* but no layout.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from torch import nn
+
+from synpos_lib.errors import Problem, suggest
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """What a network is; the defaults are the paper's, for 32 × 32 images."""
+
+    image_size: int = 32
+    patch: int = 1  # patch × patch pixels become channels before the first convolution
+    channels: tuple[int, ...] = (128, 256, 256, 256)  # one per resolution; each is half the one before
+    attention: tuple[int, ...] = (1,)  # levels with self-attention; level 1 is 16 × 16 pixels
+    middle_attention: bool = True
+    pooled: bool = False  # the bottleneck is averaged over space before it is decoded
+    layers: int = 2  # residual blocks per level
+    groups: int = 32  # of GroupNorm
+    dropout: float = 0.1
+    classes: int = 0  # more than 0: class-conditional, with one more index for "no class"
+    prediction: str = "epsilon"  # what the network predicts: epsilon or v_prediction
+
+    def __post_init__(self):
+        if self.prediction not in (known := ("epsilon", "v_prediction")):
+            raise Problem(f"unknown prediction '{self.prediction}': {suggest(self.prediction, known)}")
+        if self.image_size % (self.patch * 2 ** (len(self.channels) - 1)):
+            raise Problem(
+                f"images of {self.image_size} pixels in patches of {self.patch} can't be halved "
+                f"{len(self.channels) - 1} times: use fewer levels or another size"
+            )
+
+
+PAPER = UNetConfig()
+EMBEDDED = UNetConfig(
+    patch=2,
+    channels=(48, 64, 128, 128),
+    attention=(),
+    middle_attention=False,
+    pooled=True,
+    layers=1,
+    groups=8,
+    dropout=0.0,
+    prediction="v_prediction",
+)
+
+
+class UNet(nn.Module):
+    def __init__(self, config: UNetConfig):
+        super().__init__()
+        self.config = config
+        levels = range(len(config.channels))
+        down = ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels]
+        self.unet = UNet2DModel(
+            sample_size=config.image_size // config.patch,
+            in_channels=3 * config.patch**2,
+            out_channels=3 * config.patch**2,
+            block_out_channels=tuple(config.channels),
+            down_block_types=tuple(down),
+            up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
+            layers_per_block=config.layers,
+            add_attention=config.middle_attention,
+            norm_num_groups=config.groups,
+            dropout=config.dropout,
+            num_class_embeds=config.classes + 1 if config.classes else None,
+        )
+        if config.pooled:
+            self.unet.mid_block.register_forward_hook(lambda module, inputs, h: _pool(h))
+        for module in self.modules():
+            if type(module) is nn.GroupNorm:
+                module.__class__ = GroupNorm
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x, t, labels=None):
+        """diffusers' own forward pass, between patches."""
+        return self._pixels(self.unet(self._patches(x), t, labels).sample)
+
+    def encode(self, x, t, labels=None):
+        """Noisy images (B, 3, H, W) at timesteps t (B,) -> bottleneck h, and the skips, finest first."""
+        emb = self._embed(t, labels)
+        x = self.unet.conv_in(self._patches(x))  # (B, C, H / patch, W / patch)
+        skips = (x,)
+        for block in self.unet.down_blocks:
+            x, outputs = block(hidden_states=x, temb=emb)
+            skips += outputs
+        return self.unet.mid_block(x, emb), skips
+
+    def decode(self, h, skips, t, labels=None):
+        """Bottleneck and skips -> prediction (B, 3, H, W)."""
+        emb = self._embed(t, labels)
+        for block in self.unet.up_blocks:
+            n = len(block.resnets)
+            h = block(h, skips[-n:], emb)
+            skips = skips[:-n]
+        return self._pixels(self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h))))
+
+    def _embed(self, t, labels):
+        emb = self.unet.time_embedding(self.unet.time_proj(t).to(self.unet.dtype))
+        return emb if labels is None else emb + self.unet.class_embedding(labels).to(emb.dtype)
+
+    def _patches(self, x):
+        return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
+
+    def _pixels(self, x):
+        return F.pixel_shuffle(x, self.config.patch)
+
+
+def _pool(h):
+    """Every position gets the spatial mean: (B, C, n, n) -> the same shape."""
+    return h.mean((2, 3), keepdim=True).expand_as(h).contiguous(memory_format=torch.channels_last)
+
+
+class GroupNorm(nn.GroupNorm):
+    """The same normalisation; on a CPU, PyTorch's is ten times faster channels first than channels last."""
+
+    def forward(self, x):
+        if x.device.type != "cpu" or x.ndim != 4:  # inside attention x is (B, C, H * W)
+            return super().forward(x)
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,262 @@
+"""The forward process, the two halves of the U-Net, sampling and training, against naive transcriptions."""
+
+import copy
+import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from synpos_lib import files, runtime
+from synpos_lib.diffusion import features, generators, model, training
+from synpos_lib.diffusion.sampling import sample, scheduler
+from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.errors import Problem
+from synpos_lib.runs import open_run, read_run
+
+TINY = UNetConfig(
+    image_size=16, patch=2, channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.0
+)
+WITH_ATTENTION = dataclasses.replace(TINY, attention=(1,), middle_attention=True, layers=2, patch=1)
+POOLED = dataclasses.replace(TINY, pooled=True, prediction="v_prediction")
+
+
+def network(config=POOLED, seed=0) -> UNet:
+    torch.manual_seed(seed)
+    return UNet(config).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(1)
+    return torch.randn(4, 3, 16, 16), torch.tensor([3, 250, 600, 999])
+
+
+def test_q_sample_is_the_chain_of_single_steps():
+    """q(x_t | x_0) in closed form against the product of T single noising steps (mean and variance)."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    mean, variance = 1.0, 0.0
+    for t in range(500):
+        mean, variance = (1 - beta[t]).sqrt() * mean, (1 - beta[t]) * variance + beta[t]
+    x, eps = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), -1.0)
+    expected = 2 * mean - variance.sqrt()
+    assert training.q_sample(x, torch.tensor([499]), eps).item() == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_the_target_gives_back_the_image(batch, prediction):
+    x, t = batch
+    eps = torch.randn_like(x)
+    x_t, y = training.q_sample(x, t, eps), training.target(x, t, eps, prediction)
+    a = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0)[t].view(-1, 1, 1, 1).float()
+    x0 = (x_t - (1 - a).sqrt() * y) / a.sqrt() if prediction == "epsilon" else a.sqrt() * x_t - (1 - a).sqrt() * y
+    assert torch.allclose(x0[:3], x[:3], atol=1e-3)
+
+
+@pytest.mark.parametrize("config", [TINY, POOLED, WITH_ATTENTION])
+def test_decode_of_encode_is_the_plain_forward_pass_bit_for_bit(config, batch):
+    unet = network(config)
+    h, skips = unet.encode(*batch)
+    assert torch.equal(unet.decode(h, skips, batch[1]), unet(*batch))
+
+
+def test_without_patches_and_pooling_the_network_is_diffusers_own(batch):
+    unet = network(dataclasses.replace(TINY, patch=1))
+    assert torch.allclose(unet(*batch), unet.unet(*batch).sample, atol=1e-6)
+
+
+def test_features_are_read_and_replaced_and_the_hooks_are_gone_afterwards(batch):
+    unet = network()
+    plain = unet(*batch)
+    with features.features(unet, ["mid"]) as seen:
+        assert torch.equal(unet(*batch), plain)
+    h, skips = unet.encode(*batch)
+    assert torch.equal(seen["mid"], h)
+    with pytest.raises(RuntimeError, match="on purpose"), features.features(unet, ["mid"], edit=features.zero):
+        assert torch.equal(unet(*batch), unet.decode(torch.zeros_like(h), skips, batch[1]))
+        raise RuntimeError("on purpose")
+    assert torch.equal(unet(*batch), plain)
+
+
+def test_zeroing_nothing_changes_nothing():
+    unet = network()
+    free = generators.draw_freely(unet, 3, steps=5)
+    with features.features(unet, [], edit=features.zero):
+        assert torch.equal(generators.draw_freely(unet, 3, steps=5), free)
+
+
+def test_levels_name_every_skip_once():
+    unet = network(WITH_ATTENTION)
+    names = [name for level in features.levels(unet).values() for name in level]
+    skips = [name for name in features.blocks(unet) if name == "in" or name.startswith("down")]
+    assert sorted(names) == sorted([*skips, "mid"])
+
+
+def test_ddim_equals_its_formula():
+    unet = network(dataclasses.replace(TINY, prediction="epsilon"))
+    start, noise = [], runtime.generator(7, "sample")
+    made = sample(unet, 2, steps=10, eta=0.5, seed=7, on_step=lambda i, t, x: start.append((t, x)))
+    alpha_bar = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).float()
+    times = torch.linspace(-1, 999, 11).int().flip(0).tolist()
+    x = torch.randn(2, 3, 16, 16, generator=noise)
+    for t, after in zip(times[:-1], times[1:], strict=True):
+        a, b = alpha_bar[t], alpha_bar[after] if after >= 0 else torch.tensor(1.0)
+        eps = unet(x, torch.full((2,), t))
+        x0 = (x - (1 - a).sqrt() * eps) / a.sqrt()
+        sigma = 0.5 * ((1 - a / b) * (1 - b) / (1 - a)).sqrt()
+        x = b.sqrt() * x0 + (1 - b - sigma**2).sqrt() * eps + sigma * torch.randn(x.shape, generator=noise)
+    assert [t for t, _ in start] == times[:-1]
+    assert torch.allclose(made, x.clamp(-1, 1), atol=1e-4) and x.abs().max() > 1
+
+
+def test_w_one_equals_sampling_without_an_anchor_and_w_zero_does_not():
+    unet = network()
+    anchors = torch.rand(3, 3, 16, 16) * 2 - 1
+    free = sample(unet, 3, steps=5, seed=2)
+    assert torch.equal(sample(unet, anchors=anchors, w=1.0, steps=5, seed=2), free)
+    assert not torch.allclose(sample(unet, anchors=anchors, w=0.0, steps=5, seed=2), free)
+    assert torch.equal(sample(unet, anchors=anchors, window=(0, 0), steps=5, seed=2), free)
+
+
+def test_mixing_is_the_papers_formula():
+    unet = network()
+    anchors = torch.rand(2, 3, 16, 16) * 2 - 1
+    made = sample(unet, anchors=anchors, w=0.3, steps=1, seed=4)
+    x = torch.randn(2, 3, 16, 16, generator=runtime.generator(4, "sample"))
+    t = torch.full((2,), 999)
+    eps = torch.randn(2, 3, 16, 16, generator=runtime.generator(4, "anchor"))
+    h, skips = unet.encode(x, t)
+    h_anchor, _ = unet.encode(training.q_sample(anchors, t, eps), t)
+    v = unet.decode(0.3 * h + 0.7 * h_anchor, skips, t)
+    alpha_bar = training.alpha_bar()[999]
+    assert torch.allclose(made, (alpha_bar.sqrt() * x - (1 - alpha_bar).sqrt() * v).clamp(-1, 1), atol=1e-5)
+
+
+def test_candidates_of_an_anchor_stay_together():
+    mixing = generators.BottleneckMixing(network(), steps=2)
+    anchors = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    made = mixing.generate(anchors, 4, seed=0)
+    assert made.shape == (3, 4, 3, 16, 16) and made.dtype == torch.uint8
+    assert torch.equal(made, mixing.generate(anchors, 4, seed=0))
+    assert not torch.equal(made, mixing.generate(anchors, 4, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(w=1.5), "w must lie in"),
+        (dict(blocks=("middle",)), "unknown block 'middle'.*mid"),
+        (dict(steps=1001), "steps must divide"),
+        (dict(sampler="dimm"), "did you mean 'ddim'"),
+        (dict(anchors=torch.zeros(1, 3, 32, 32)), "anchors must have the shape"),
+    ],
+)
+def test_bad_sampling_gets_one_clear_sentence(wrong, message):
+    with pytest.raises(Problem, match=message):
+        sample(network(), **{"anchors": torch.zeros(1, 3, 16, 16), "steps": 5, **wrong})
+
+
+def test_the_average_of_weights_has_its_closed_form():
+    unet, config = network(), training.TrainingConfig(ema=0.9, ema_warmup=False)
+    ema = copy.deepcopy(unet)
+    weight = next(iter(unet.parameters()))
+    values = [weight.clone()]
+    for step in range(5):
+        weight += step + 1.0
+        values.append(weight.clone())
+        training.update_ema(ema, unet, step, config)
+    expected = 0.9**5 * values[0] + sum(0.1 * 0.9 ** (4 - i) * values[i + 1] for i in range(5))
+    assert torch.allclose(next(iter(ema.parameters())), expected, atol=1e-5)
+
+
+TRAIN = """
+    import dataclasses, os, pathlib, signal, sys, types
+    import torch
+    from synpos_lib.diffusion import model, training
+    from synpos_lib.diffusion.unet import UNetConfig
+
+    torch.set_num_threads(1)
+    unet = UNetConfig(image_size=16, patch=2, channels=(8, 16), attention=(), middle_attention=False, layers=1,
+                      groups=4, dropout=0.1, pooled=True, prediction="v_prediction")
+    config = training.TrainingConfig(unet=unet, steps=9, batch=8, warmup=2)
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    die_at = int(sys.argv[2])
+    def maybe_die(step, ema):
+        if step == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    images = types.SimpleNamespace(images=images, fingerprint="f")
+    model.train(pathlib.Path(sys.argv[1]), images, config, save_every=2, on_save=maybe_die)
+"""
+
+
+def train(folder, die_at=-1, launcher=()):
+    command = [sys.executable, *launcher, str(folder.parent / "train.py"), str(folder), str(die_at)]
+    (folder.parent / "train.py").write_text(textwrap.dedent(TRAIN))
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
+    assert train(tmp_path / "whole").returncode == 0
+    assert train(tmp_path / "killed", die_at=4).returncode == -signal.SIGKILL
+    assert train(tmp_path / "killed").returncode == 0
+    whole, killed = (read_run(tmp_path / name) for name in ("whole", "killed"))
+    assert whole.metrics() == killed.metrics()
+    for part in ("unet", "ema"):
+        one, two = whole.final()[part], killed.final()[part]
+        assert all(torch.equal(one[name], two[name]) for name in one)
+    model.ship(whole, tmp_path / "weights.safetensors")
+    shipped = model.read_weights(tmp_path / "weights.safetensors").state_dict()
+    assert all(torch.equal(shipped[name], value.half().float()) for name, value in whole.final()["ema"].items())
+    assert model.about(tmp_path / "weights.safetensors")["results"]["images_seen"] == 72
+    assert generators.draw_freely(model.load("whole", tmp_path_with_runs(tmp_path)), 1, steps=2).shape == (1, 3, 16, 16)
+
+
+def tmp_path_with_runs(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "whole").rename(tmp_path / "runs" / "whole")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_would(tmp_path):
+    assert train(tmp_path / "one").returncode == 0
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=29511")
+    done = train(tmp_path / "two", launcher=launcher)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read_run(tmp_path / name).final()["unet"] for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], atol=2e-2) for name in one)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "tampered", "other architecture", "not weights"])
+def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
+    path = tmp_path / "weights.safetensors"
+    weights = {name: value.half() for name, value in network().state_dict().items()}
+    config = dataclasses.asdict(POOLED)
+    if harm == "other architecture":
+        config["channels"] = (8, 32)
+    files.save_tensors(path, {"weights": weights, "recipe": {"unet": config}} if harm != "not weights" else {"x": 1})
+    data = bytearray(path.read_bytes())
+    if harm == "truncated":
+        data = data[:-100]
+    if harm == "tampered":
+        data[-1] ^= 1
+    path.write_bytes(data)
+    expected = {"other architecture": "fit another architecture", "not weights": "holds no diffusion weights"}
+    with pytest.raises(Problem, match=expected.get(harm, "is damaged")):
+        model.read_weights(path)
+
+
+def test_an_unknown_model_names_the_known_ones(tmp_path):
+    with pytest.raises(Problem, match="there is no diffusion model 'sceens'"):
+        model.load("sceens", tmp_path)
+    open_run(tmp_path / "runs" / "half", {})
+    with pytest.raises(Problem, match="not finished"):
+        model.load("half", tmp_path)
+
+
+def test_steps_that_the_scheduler_takes_are_the_released_codes():
+    expected = torch.linspace(-1, 999, 101).int().flip(0)[:-1].tolist()
+    assert scheduler("ddim", 100, "epsilon").timesteps.tolist() == expected
