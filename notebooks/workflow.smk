@@ -1,0 +1,35 @@
+# Which notebook comes after which, and how Snakemake runs one. `./run_all.sh` starts this; see notebooks/README.md.
+
+AFTER = {
+    "00_start_here": [],
+    "01_diffusion": [],
+    "02_latent_tsne": ["01_diffusion"],
+    "03_zeroed_features": ["01_diffusion"],
+    "04_interpolation_gallery": ["01_diffusion"],
+    "05_synthetic_positives": ["01_diffusion"],
+}
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from synpos_lib.workflow import end_with_parent
+
+end_with_parent(int(os.environ.pop("SYNPOS_PARENT", os.getppid())))
+PLAN = json.loads(Path(config["plan"]).read_text())  # every job: its parameters, what it comes after, its key
+
+
+rule notebook:
+    input:
+        lambda job: [f"jobs/{name}.json" for name in PLAN["jobs"][job.name]["after"]],
+    output:
+        "jobs/{name}.json",
+    params:
+        key=lambda job: PLAN["jobs"][job.name]["key"],
+        python=sys.executable,
+        plan=config["plan"],
+    priority: lambda job: len(PLAN["jobs"]) - list(PLAN["jobs"]).index(job.name)  # reading order, where there is a choice
+    threads: PLAN["threads"]
+    shell:
+        "exec {params.python} -m synpos_lib.cli job {params.plan:q} {wildcards.name:q} {threads} $PPID"

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Set up an environment if there is none, then hand over to synpos_lib/cli.py. `./run_all.sh --help` says what to say.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+
+# An activated environment that has what is needed is used as it is.
+active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
+if [[ -n "$active" && "$active" != "$PWD/.venv" && -x "$active/bin/python" ]]; then
+    if lacks="$("$active/bin/python" -m synpos_lib.environment test 2>/dev/null)"; then
+        exec "$active/bin/python" -m synpos_lib.cli "$@"
+    fi
+    lacks="${lacks:-Python 3.11}"
+    echo "The active environment $active lacks ${lacks//$'\n'/, }: using .venv instead." >&2
+fi
+
+# .venv, made by this script; its stamp says that it was finished, and from which list.
+stamp=".venv/made-from-requirements.lock"
+if cmp -s requirements.lock "$stamp" && [[ -x .venv/bin/python ]]; then
+    exec .venv/bin/python -m synpos_lib.cli "$@"
+fi
+
+for python in python3 python3.14 python3.13 python3.12 python3.11 python; do
+    if "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi
+    python=
+done
+if [[ -z "$python" ]]; then
+    echo "Python 3.11 or newer with venv is needed, and $(python3 --version 2>&1 || true) is what 'python3' gives here:" \
+        "install one from python.org, or 'conda env create -f environment.yml' and activate it." >&2
+    exit 2
+fi
+"$python" -m synpos_lib.cli check "$@" || exit 2
+if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then exit 0; fi
+
+if [[ -e .venv ]]; then echo "Finishing or updating .venv."; else echo "Making .venv (once; several GB with torch)."; fi
+rm -f "$stamp"
+"$python" -m venv .venv || "$python" -m venv --clear .venv
+pip=(.venv/bin/python -m pip --disable-pip-version-check)
+"${pip[@]}" --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
+"${pip[@]}" install --progress-bar off -r requirements.lock | awk -v total="$(grep -c == requirements.lock)" '
+    /^ *(Downloading|Using cached|Processing|Requirement already satisfied:) / && !/[.]metadata/ {
+        sub(/^ *(Downloading|Using cached|Processing|Requirement already satisfied:) /, ""); size = $2 ~ /^[(]/ ? $2 " " $3 : ""
+        sub(/.*\//, "", $1); printf "  [%d of at most %d] %s %s\n", ++n, total, $1, size; fflush() }
+    /^Installing/ { print "  Unpacking; this takes a few minutes."; fflush() }'
+if broken="$(.venv/bin/python -m synpos_lib.environment --half-made)"; then :; else
+    echo "Mending ${broken//$'\n'/, }."
+    "${pip[@]}" install --quiet --ignore-installed --no-deps $broken
+fi
+echo "$PWD" > "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/synpos.pth"
+cp requirements.lock "$stamp"
+echo "Environment ready."
+exec .venv/bin/python -m synpos_lib.cli "$@"

@@ -1,0 +1,166 @@
+"""What ./run_all.sh can be told."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synpos_lib.errors import Problem, suggest
+
+HELP = """Usage: ./run_all.sh [PROFILE | test | lab] [options] [-- options for Snakemake]
+
+  PROFILE        run the notebooks with a profile's parameters: {profiles} (default: quick)
+  test           check the code's style and run the tests
+  lab            open the notebooks in JupyterLab
+
+  --only 02,07   these notebooks, and what they need that is not finished
+  --from 05      this notebook and all that follow
+  --dry-run      say what would run, with which parameters, why, and how long it should take
+  --jobs N       run N independent notebooks at once, sharing the cores (default: 1)
+  --retrain      train again where shipped weights would be used
+  --help         show this
+
+What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
+Results: outputs/PROFILE/index.html
+"""
+OPTIONS = {"--only": True, "--from": True, "--dry-run": False, "--jobs": True, "--retrain": False, "--help": False}
+
+
+@dataclass
+class Request:
+    """What the command line asks for."""
+
+    command: str = "quick"
+    only: list[str] = field(default_factory=list)
+    start: str | None = None
+    dry_run: bool = False
+    jobs: int = 1
+    retrain: bool = False
+    help: bool = False
+    snakemake: list[str] = field(default_factory=list)
+
+
+def parse(words: list[str]) -> Request:
+    """Read the command line; an unknown word is refused with the nearest right one."""
+    from synpos_lib.profiles import profile_names
+
+    commands = [*profile_names(), "test", "lab"]
+    request = Request()
+    if "--" in words:
+        request.snakemake = words[words.index("--") + 1 :]
+        words = words[: words.index("--")]
+    given: set[str] = set()
+    waiting = ["--help" if word == "-h" else word for word in words]
+    while waiting:
+        word, equals, value = waiting.pop(0).partition("=")
+        if not word.startswith("-"):
+            if word not in commands:
+                raise Problem(f"unknown word '{word}' ({suggest(word, commands)})")
+            if "command" in given:
+                raise Problem(f"both '{request.command}' and '{word}' were given: choose one")
+            request.command = word
+            given.add("command")
+            continue
+        if word not in OPTIONS:
+            raise Problem(f"unknown option '{word}' ({suggest(word, OPTIONS)})")
+        given.add(word)
+        if equals and not OPTIONS[word]:
+            raise Problem(f"{word} takes no value: leave out '={value}'")
+        if OPTIONS[word] and not equals:
+            value = waiting.pop(0) if waiting and not waiting[0].startswith("-") else ""
+        if OPTIONS[word] and not value:
+            raise Problem(f"{word} needs a value, as in `{'--jobs 2' if word == '--jobs' else word + ' 02'}`")
+        _set(request, word, value)
+    if {"--only", "--from"} <= given:
+        raise Problem("--only and --from cannot be used together: choose one")
+    if request.command in ("test", "lab") and (given - {"command", "--help"} or request.snakemake):
+        raise Problem(
+            f"'{request.command}' takes no options: leave out {' '.join(sorted(given - {'command'})) or '--'}"
+        )
+    return request
+
+
+def _set(request: Request, word: str, value: str) -> None:
+    if word == "--only":
+        request.only = [name for name in value.split(",") if name]
+    elif word == "--from":
+        request.start = value
+    elif word == "--jobs":
+        if not value.isdecimal() or int(value) < 1:
+            raise Problem(f"--jobs must be a whole number from 1, not '{value}'")
+        request.jobs = int(value)
+    else:
+        setattr(request, word[2:].replace("-", "_"), True)
+
+
+def run_profile(request: Request) -> int:
+    """Run, or describe, what is asked of a profile."""
+    from synpos_lib import workflow
+
+    chosen = workflow.choose(request.command, request.only, request.start)
+    steps = workflow.plan(request.command, retrain=chosen if request.retrain else ())
+    targets = [name for name, step in steps.items() if step.job.notebook in chosen]
+    if request.dry_run:
+        print(workflow.describe(request.command, workflow.needed(steps, targets), request.jobs))
+        return 0
+    return workflow.run(request.command, steps, targets, request.jobs, request.snakemake)
+
+
+def run_tests() -> int:
+    """Style, then the fast tests, then the slow ones; the first failure ends it."""
+    repository = Path(__file__).resolve().parents[1]
+    steps = {
+        "style": ["ruff", "check", "."],
+        "formatting": ["ruff", "format", "--check", "."],
+        "fast tests": ["pytest", "-q", "-m", "not slow"],
+        "slow tests": ["pytest", "-q", "-m", "slow"],
+    }
+    for number, (name, words) in enumerate(steps.items(), 1):
+        print(f"[{number}/{len(steps)}] {name}", flush=True)
+        code = subprocess.run([sys.executable, "-m", *words], cwd=repository).returncode
+        if code:
+            print(f"{name}: failed")
+            return code
+    print("all tests passed")
+    return 0
+
+
+def main(words: list[str]) -> int:
+    """Do what the command line says; a user's error is one sentence and status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # whoever reads along, reads along at once
+    try:
+        if words[:1] == ["job"]:
+            from synpos_lib import job
+
+            return job.run(Path(words[1]), words[2], int(words[3]), int(words[4]))
+        check_only = words[:1] == ["check"]
+        request = parse(words[check_only:])
+        if request.help:
+            from synpos_lib.profiles import profile_names
+
+            print(HELP.format(profiles=", ".join(profile_names())), end="")
+        elif check_only:
+            return 0
+        elif request.command == "test":
+            return run_tests()
+        elif request.command == "lab":
+            from synpos_lib.profiles import notebooks_folder
+
+            start = str(notebooks_folder() / "00_start_here.ipynb")
+            os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", start])
+        else:
+            return run_profile(request)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"could not use {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

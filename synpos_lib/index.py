@@ -1,0 +1,100 @@
+"""The index page of a profile: every executed notebook, figure and table, with what it cost."""
+
+import html
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+from synpos_lib import files, runtime
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; --soft: #8882; }}
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 72rem; margin: auto; padding: 1rem; }}
+h2 {{ margin: 2rem 0 .2rem; font-size: 1.15rem; border-top: 1px solid var(--line); padding-top: 1rem; }}
+p {{ margin: .2rem 0; }} small {{ opacity: .75; }} .failed {{ color: #d33; font-weight: bold; }}
+.figures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }}
+figure {{ margin: .6rem 0; }} img {{ width: 100%; background: white; border: 1px solid var(--line); }}
+figcaption {{ font-size: .9rem; }} a {{ overflow-wrap: anywhere; }}
+</style>
+<h1>{title}</h1>
+<p>{summary}</p>
+{sections}
+</html>
+"""
+
+
+def write(profile: str, here: Path, names: list[str]) -> Path:
+    """Write outputs/<profile>/index.html for the jobs of a profile and return its path."""
+    marks = {name: _read(here / "jobs" / f"{name}.json") for name in names}
+    notes: dict[str, list[Path]] = {}
+    for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
+        notes.setdefault(_read(note).get("job", ""), []).append(note)
+    sections = [_section(here, name, marks[name], notes.get(name, [])) for name in names]
+    done = [mark for mark in marks.values() if mark]
+    cost = runtime.minutes(sum(mark["seconds"] for mark in done))
+    machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in done})) or "no machine yet"
+    summary = f"{len(done)} of {len(names)} notebooks finished, {cost} of work on {machines}"
+    page = PAGE.format(
+        title=html.escape(f"synpos · profile {profile}"), summary=html.escape(summary), sections="\n".join(sections)
+    )
+    path = here / "index.html"
+    files.write_bytes(path, page.encode())
+    return path
+
+
+def _section(here: Path, name: str, mark: dict, notes: list[Path]) -> str:
+    """One job: its notebook, its cost, its figures and tables."""
+    page = here / "notebooks" / f"{name}.html"
+    title = _link(here, page, _question(page) or name) if page.exists() else html.escape(name)
+    failure = _read(here / "jobs" / f"{name}.failed")
+    if failure:
+        status = f'<span class="failed">failed</span>: {html.escape(failure["error"])}'
+    elif mark:
+        made = mark["provenance"]
+        status = f"{runtime.minutes(mark['seconds'])} · {html.escape(made['time'])} · commit {made['commit']}"
+    else:
+        status = "not finished"
+    figures = "".join(_figure(here, note) for note in notes if note.parent.name == "figures")
+    tables = "".join(_table(here, note) for note in notes if note.parent.name == "tables")
+    head = f"<h2>{title}</h2>\n<p><small>{html.escape(name)} · {status}</small></p>\n"
+    return f'{head}{tables}<div class="figures">{figures}</div>'
+
+
+def _question(page: Path) -> str:
+    """The title of an executed notebook."""
+    cells = _read(page.with_suffix(".ipynb")).get("cells", [])
+    return "".join(cells[0]["source"]).splitlines()[0].lstrip("# ") if cells and cells[0]["source"] else ""
+
+
+def _figure(here: Path, note: Path) -> str:
+    picture = note.with_name(f"{note.stem}.png")
+    if not picture.exists():
+        return ""
+    text = html.escape(_read(note)["text"])
+    source = quote(str(picture.relative_to(here)))
+    image = f'<a href="{source}"><img src="{source}" alt="{text}" loading="lazy"></a>'
+    vector = note.with_name(f"{note.stem}.svg")
+    other = f" ({_link(here, vector, 'SVG')})" if vector.exists() else ""
+    return f"<figure>{image}<figcaption>{text}{other}</figcaption></figure>\n"
+
+
+def _table(here: Path, note: Path) -> str:
+    data = note.with_name(f"{note.stem}.csv")
+    return f"<p>Table: {_link(here, data, _read(note)['text'])}</p>\n" if data.exists() else ""
+
+
+def _link(here: Path, path: Path, text: str) -> str:
+    return f'<a href="{quote(str(path.relative_to(here)))}">{html.escape(text)}</a>'
+
+
+def _read(path: Path) -> dict:
+    """JSON, or nothing where it is missing or unreadable: the page shows what there is."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,374 @@
+"""The graph of notebook jobs: what is finished, what runs again and why, and the run itself through Snakemake."""
+
+import ast
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from synpos_lib import files, fingerprint, index, profiles, runtime
+from synpos_lib.errors import Problem, suggest
+
+
+@dataclass
+class Step:
+    """One job of the plan, with what is known about it before it runs."""
+
+    job: profiles.Job
+    after: list[str]  # names of the jobs it builds on
+    code: str  # fingerprint of the notebook and the library modules it uses
+    mark: dict  # what the done-mark says, {} without one
+    why: str = ""  # the reason to run it; empty when it is finished
+    seconds: float | None = None  # what it cost before
+
+    @property
+    def name(self) -> str:
+        return self.job.name
+
+    @property
+    def key(self) -> str:
+        """Changes when the parameters or the code do; Snakemake keeps it as a parameter of the job."""
+        return hashlib.sha256(json.dumps([self.job.parameters, self.code]).encode()).hexdigest()[:16]
+
+
+def folder(profile: str) -> Path:
+    """Where everything of a profile goes."""
+    return runtime.outputs() / profile
+
+
+def comes_after() -> dict[str, list[str]]:
+    """The literal `AFTER` of workflow.smk, checked against the notebooks that exist."""
+    path = profiles.notebooks_folder() / "workflow.smk"
+    try:
+        text = path.read_text()
+        after = ast.literal_eval(text[text.index("AFTER = {") + 8 : text.index("\n}") + 2])
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Problem(f"{path} must begin with `AFTER = {{...}}`, plain names only ({error})") from error
+    names = profiles.notebook_names()
+    for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
+        if name not in names:
+            raise Problem(f"unknown notebook '{name}' in AFTER of {path} ({suggest(name, names)})")
+    return after
+
+
+def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
+    """Every job of a profile, in an order in which they can run, with the reason to run it if there is one."""
+    jobs = profiles.jobs(profile, retrain)
+    after = comes_after()
+    for notebook in dict.fromkeys(job.notebook for job in jobs):
+        if notebook not in after:
+            raise Problem(f"{notebook} is missing in AFTER of workflow.smk: add what it comes after, or []")
+    used = {job.notebook for job in jobs}
+    steps: dict[str, Step] = {}
+    costs = _costs(profile)
+    for notebook in _ordered(after):
+        needed = _nearest(notebook, after, used)
+        names = [job.name for job in jobs if job.notebook in needed]
+        for job in (job for job in jobs if job.notebook == notebook):
+            step = Step(job, names, notebook_fingerprint(notebook), {}, seconds=costs.get(job.name))
+            _judge(step, profile, steps)
+            steps[job.name] = step
+    return steps
+
+
+def _ordered(after: dict[str, list[str]]) -> list[str]:
+    """Notebooks so that each stands behind what it comes after."""
+    done: list[str] = []
+    while len(done) < len(after):
+        ready = [name for name in sorted(after) if name not in done and set(after[name]) <= set(done)]
+        if not ready:
+            circle = ", ".join(name for name in after if name not in done)
+            raise Problem(f"AFTER of workflow.smk goes round in a circle, or lacks an entry, among {circle}")
+        done.append(ready[0])
+    return done
+
+
+def _nearest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[str]:
+    """What a notebook comes after in this profile; a notebook the profile leaves out is looked through."""
+    found = set()
+    for name in after[notebook]:
+        found |= {name} if name in used else _nearest(name, after, used)
+    return found
+
+
+def notebook_fingerprint(name: str) -> str:
+    """Fingerprint of a notebook's code (its parameters are compared by value) and the library it uses."""
+    cells = [cell for cell in profiles.read_notebook(name)["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
+    lines = "\n".join("".join(cell["source"]) for cell in code).splitlines()
+    source = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    try:
+        return fingerprint.source_fingerprint(source)
+    except SyntaxError as error:
+        raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
+
+
+def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
+    """Decide whether a job must run, and say why."""
+    path = folder(profile) / "jobs" / f"{step.name}.json"
+    try:
+        step.mark = files.read_json(path) if path.exists() else {}
+    except Problem:
+        step.why = "its done-mark was damaged"
+        return
+    if not step.mark:
+        step.why = "not done yet"
+        return
+    step.seconds = step.mark["seconds"]
+    before, now = step.mark["parameters"], step.job.parameters
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    gone = [name for name in step.mark["files"] if not (folder(profile) / name).exists()]
+    above = [name for name in step.after if steps[name].why]
+    newer = [name for name in step.after if steps[name].mark.get("id") != step.mark["after"].get(name)]
+    if changed:
+        step.why = "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
+    elif step.mark["code"] != step.code:
+        step.why = "its code has changed"
+    elif above:
+        step.why = f"it builds on {above[0]}, which runs again"
+    elif newer or set(step.mark["after"]) != set(step.after):
+        step.why = f"it builds on {(newer or ['other jobs'])[0]}, made anew since"
+    elif gone:
+        step.why = f"{gone[0]} is gone"
+
+
+def _costs(profile: str) -> dict[str, float]:
+    """Seconds each job took: in an earlier plan here, else as recorded with the repository."""
+    costs: dict[str, float] = {}
+    recorded = runtime.REPOSITORY / "outputs" / "recorded" / "timings.csv"
+    if recorded.exists():
+        with recorded.open() as file:
+            rows = [row for row in csv.DictReader(file) if row["profile"] == profile]
+        costs = {row["job"]: float(row["seconds"]) for row in rows}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        earlier = json.loads((folder(profile) / "plan.json").read_text())["jobs"]
+        costs |= {name: job["seconds"] for name, job in earlier.items() if job["seconds"]}
+    return costs
+
+
+def choose(profile: str, only: list[str], start: str | None) -> set[str]:
+    """The notebooks asked for: all of a profile, some, or those from one on."""
+    notebooks = sorted(profiles.read_profile(profile))
+    if only:
+        return {_match(word, notebooks) for word in only}
+    first = _match(start, notebooks) if start else ""
+    return {name for name in notebooks if name >= first}
+
+
+def _match(word: str, notebooks: list[str]) -> str:
+    """The notebook meant by '02', '2' or its whole name."""
+    found = [name for name in notebooks if name == word or name.split("_")[0] == word.zfill(2)]
+    if not found:
+        raise Problem(f"unknown notebook '{word}' ({suggest(word, notebooks)})")
+    return found[0]
+
+
+def needed(steps: dict[str, Step], targets: list[str]) -> list[Step]:
+    """The targets and everything they build on, in running order."""
+    wanted = set(targets)
+    for name in reversed(steps):
+        if name in wanted:
+            wanted.update(steps[name].after)
+    return [step for name, step in steps.items() if name in wanted]
+
+
+def describe(profile: str, steps: list[Step], jobs: int) -> str:
+    """The dry run: each job, its parameters, whether it runs and why, and what it should take."""
+    lines = []
+    for step in steps:
+        cost = runtime.minutes(step.seconds) if step.seconds else "time unknown"
+        lines.append(f"{step.name}: {f'runs, {step.why} ({cost})' if step.why else f'finished ({cost})'}")
+        lines += [f"    {name} = {value!r}" for name, value in step.job.parameters.items()]
+    waiting = [step for step in steps if step.why]
+    unknown = sum(step.seconds is None for step in waiting)
+    known = sum(step.seconds or 0 for step in waiting) / jobs
+    estimate = f"about {runtime.minutes(known)}" if not unknown else "unknown"
+    if unknown and known:
+        estimate = f"{runtime.minutes(known)} and {unknown} jobs whose time is unknown"
+    lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {estimate if waiting else 'none'}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def alone(profile: str) -> Iterator[int]:
+    """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
+    folder(profile).mkdir(parents=True, exist_ok=True)
+    with (folder(profile) / ".lock").open("w") as lock:
+        for attempt in range(30):  # a killed run takes a moment to be gone
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 29:
+                    raise Problem(
+                        f"the profile '{profile}' is being run already, in {folder(profile)}: wait for it, or stop it"
+                    ) from None
+                time.sleep(0.1)
+        yield lock.fileno()
+
+
+def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, extra: list[str]) -> int:
+    """Run what is not finished, say how it goes, write the index page; 0 when everything is done."""
+    chosen = needed(steps, targets)
+    waiting = [step for step in chosen if step.why]
+    if len(waiting) < len(chosen):
+        print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
+    with alone(profile) as lock:
+        _write_plan(profile, steps, jobs)
+        code = _snakemake(profile, waiting, targets, jobs, extra, lock) if waiting else 0
+        page = index.write(profile, folder(profile), list(steps))
+    print(f"{'done' if code == 0 else 'what there is'}: {page}")
+    return code
+
+
+def _write_plan(profile: str, steps: dict[str, Step], jobs: int) -> None:
+    """Leave the plan where Snakemake and each job read it."""
+    threads = int(os.environ.get("SYNPOS_THREADS") or max(1, len(os.sched_getaffinity(0)) // jobs))
+    entries = {
+        step.name: {
+            "notebook": step.job.notebook,
+            "parameters": step.job.parameters,
+            "after": step.after,
+            "code": step.code,
+            "key": step.key,
+            "seconds": step.seconds,
+        }
+        for step in steps.values()
+    }
+    files.write_json(folder(profile) / "plan.json", {"profile": profile, "threads": threads, "jobs": entries})
+
+
+def _snakemake(profile: str, waiting: list[Step], targets: list[str], jobs: int, extra: list[str], lock: int) -> int:
+    """Start Snakemake on the waiting jobs and report until it ends."""
+    here = folder(profile)
+    for old in [*here.glob("jobs/*.running"), *here.glob("jobs/*.failed")]:
+        old.unlink()
+    threads = json.loads((here / "plan.json").read_text())["threads"]
+    command = [sys.executable, "-m", "snakemake", *(f"jobs/{name}.json" for name in targets)]
+    command += ["--snakefile", str(profiles.notebooks_folder() / "workflow.smk"), "--directory", str(here)]
+    command += ["--config", f"plan={here / 'plan.json'}", "--keep-going", "--scheduler", "greedy"]
+    command += ["--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "params"]
+    command += ["--cores", str(threads * jobs), "--jobs", str(jobs)] if not extra else ["--jobs", str(jobs), *extra]
+    command += ["--forcerun", *(f"jobs/{step.name}.json" for step in waiting)]
+    log = here / "snakemake.log"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "SYNPOS_PARENT": str(os.getpid())}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+        report = Report(here, waiting, jobs)
+        try:
+            while process.poll() is None:
+                report.look()
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            print("stopping; start again to continue")
+            process.send_signal(signal.SIGINT)  # so that jobs on a cluster are cancelled too
+            with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+                process.wait(20 if extra else 2)
+            return 130
+        finally:
+            process.kill()  # its jobs see that and end
+    report.look()
+    return report.close(log)
+
+
+def _python_path() -> list[str]:
+    """This library first, so that jobs import the code that planned them."""
+    return [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+class Report:
+    """Tells what the jobs are doing from the files they leave, wherever they run."""
+
+    def __init__(self, here: Path, waiting: list[Step], jobs: int):
+        self.here, self.jobs = here, jobs
+        self.waiting = {step.name: step for step in waiting}
+        self.number = {name: f"[{i}/{len(waiting)}] {name}" for i, name in enumerate(self.waiting, 1)}
+        self.started: set[str] = set()
+        self.done: set[str] = set()
+        self.failed: set[str] = set()
+
+    def look(self) -> None:
+        """Say what has changed since the last look."""
+        for name, step in self.waiting.items():
+            if name in self.done | self.failed:
+                continue
+            path = self.here / "jobs" / name
+            if name not in self.started and Path(f"{path}.running").exists():
+                self.started.add(name)
+                print(f"{self.number[name]} started", flush=True)
+            mark = _try_read(Path(f"{path}.json"))
+            failure = _try_read(Path(f"{path}.failed"))
+            if mark and mark["id"] != step.mark.get("id"):
+                self.done.add(name)
+                print(f"{self.number[name]} done in {runtime.minutes(mark['seconds'])}{self._left()}", flush=True)
+            elif failure:
+                self.failed.add(name)
+                print(f"{self.number[name]} failed: {failure['error']}\n    see {failure['notebook']}", flush=True)
+
+    def _left(self) -> str:
+        left = [step for name, step in self.waiting.items() if name not in self.done | self.failed]
+        if not left:
+            return ""
+        if any(step.seconds is None for step in left):
+            return f"; {len(left)} left"
+        return f"; about {runtime.minutes(sum(step.seconds for step in left) / self.jobs)} left"
+
+    def close(self, log: Path) -> int:
+        """Say what did not happen, and return the exit status."""
+        for name in self.started - self.done - self.failed:
+            self.failed.add(name)
+            print(f"{self.number[name]} ended without a word (killed, out of memory, or the disk is full?): see {log}")
+        rest = [name for name in self.waiting if name not in self.done | self.failed]
+        blocked = [name for name in rest if self._stands_on_failure(name)]
+        if blocked:
+            print(f"not run, since they build on what failed: {', '.join(blocked)}")
+        if len(rest) > len(blocked):
+            print(f"Snakemake stopped before {len(rest) - len(blocked)} jobs: {_last_error(log)} (see {log})")
+        return 1 if rest or self.failed else 0
+
+    def _stands_on_failure(self, name: str) -> bool:
+        above = [other for other in self.waiting[name].after if other in self.waiting]
+        return any(other in self.failed or self._stands_on_failure(other) for other in above)
+
+
+def _try_read(path: Path) -> dict | None:
+    """JSON that may not be there (yet)."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    return None
+
+
+def _last_error(log: Path) -> str:
+    """The line of Snakemake's log that says most."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "error" in line]
+    return (telling or lines or ["it said nothing"])[-1]
+
+
+def end_with_parent(parent: int) -> None:
+    """End this process soon after the one that started it is gone, even when that one was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,57 @@
+import pytest
+
+from synpos_lib import cli
+from synpos_lib.errors import Problem
+
+
+def test_what_can_be_asked():
+    assert cli.parse([]) == cli.Request()
+    request = cli.parse("smoke --only 02,07 --dry-run --jobs=2 --retrain -- --executor slurm --jobs 3".split())
+    assert (request.command, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
+    assert request.dry_run and request.retrain and request.snakemake == ["--executor", "slurm", "--jobs", "3"]
+    assert cli.parse(["--from", "05"]).start == "05"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("smok", "unknown word 'smok' (did you mean 'smoke'?)"),
+        ("tests", "did you mean 'test'?"),
+        ("quick cifar", "choose one"),
+        ("--dry-rum", "unknown option '--dry-rum' (did you mean '--dry-run'?)"),
+        ("--jobs", "--jobs needs a value"),
+        ("--only --dry-run", "--only needs a value"),
+        ("--jobs 0", "whole number from 1"),
+        ("--jobs two", "whole number from 1"),
+        ("--only 01 --from 02", "cannot be used together"),
+        ("test --only 02", "'test' takes no options"),
+        ("-j 2", "unknown option '-j'"),
+        ("--dry-run=yes", "takes no value"),
+    ],
+)
+def test_what_is_refused(words, said):
+    with pytest.raises(Problem) as problem:
+        cli.parse(words.split())
+    assert said in str(problem.value)
+
+
+def test_errors_are_one_sentence_and_a_status(capsys):
+    assert cli.main(["smok"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == "unknown word 'smok' (did you mean 'smoke'?)\n"
+
+
+def test_unknown_notebook(capsys):
+    assert cli.main(["smoke", "--dry-run", "--only", "00_start_her"]) == 2
+    assert "did you mean '00_start_here'?" in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in (*cli.OPTIONS, "quick", "paper", "test", "lab"))
+
+
+def test_arguments_can_be_checked_without_running_anything(capsys):
+    assert cli.main(["check", "quick", "--jobs", "2"]) == 0
+    assert cli.main(["check", "quikc"]) == 2
