@@ -97,3 +97,31 @@ def chance(axis, level: float, text: str = "chance") -> None:
     """A dotted line where guessing would be."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
     axis.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=NEUTRAL)
+
+
+def scatter(axis, points, labels, names: Sequence[str]) -> None:
+    """Points coloured by class, with a legend; rasterised, so that vector copies stay small."""
+    for i, (name, colour) in enumerate(colours(names).items()):
+        part = points[np.asarray(labels) == i]
+        axis.scatter(part[:, 0], part[:, 1], s=7, color=colour, label=name, linewidths=0, rasterized=True)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, fontsize=9, handletextpad=0.1)
+
+
+def bars(axis, frame, *, x: str, group: str, colours: dict[str, str]) -> None:
+    """Grouped bars of `value` with their interval from `low` to `high`."""
+    names = list(dict.fromkeys(frame[x]))
+    width = 0.8 / len(colours)
+    for i, (name, colour) in enumerate(colours.items()):
+        part = frame[frame[group] == name].set_index(x).reindex(names)
+        place = np.arange(len(names)) + (i - (len(colours) - 1) / 2) * width
+        reach = np.stack([part.value - part.low, part.high - part.value])
+        axis.bar(place, part.value, width, yerr=reach, color=colour, label=name, error_kw={"ecolor": "#333333"})
+    axis.set_xticks(range(len(names)), names)
+    axis.legend(ncols=len(colours))
+
+
+def frame(row: int, columns: int):
+    """A red frame around one row of a heat map."""
+    return plt.Rectangle((-0.5, row - 0.5), columns, 1, fill=False, edgecolor="#CC3311", linewidth=2.5)
