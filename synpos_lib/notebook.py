@@ -1,9 +1,9 @@
 """What a notebook needs from the library: `open`, `figure`, `table`, `close`, nothing else to learn.
 
-    nb = notebook.open("02_latent_tsne", globals())
-    nb.figure(fig, "tsne", "Bottleneck features fall into ten groups, one per species")
-    nb.table(frame, "probes", "kNN accuracy by block and timestep")
-    nb.close()
+nb = notebook.open("02_latent_tsne", globals())
+nb.figure(fig, "tsne", "Bottleneck features fall into ten groups, one per species")
+nb.table(frame, "probes", "kNN accuracy by block and timestep")
+nb.close()
 """
 
 import base64

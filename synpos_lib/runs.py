@@ -1,11 +1,11 @@
 """A run is one computation with its folder: config, metrics, checkpoint, done-mark; killed anywhere, it continues.
 
-    with open_run(folder, config) as run:
-        if not run.done:
-            state = run.load()          # the last checkpoint, or None
-            ...                         # run.log(step=3, loss=0.1); run.save(state)
-            run.finish(accuracy=0.9)
-        print(run.results["accuracy"])
+with open_run(folder, config) as run:
+    if not run.done:
+        state = run.load()          # the last checkpoint, or None
+        ...                         # run.log(step=3, loss=0.1); run.save(state)
+        run.finish(accuracy=0.9)
+    print(run.results["accuracy"])
 """
 
 import fcntl
@@ -104,6 +104,8 @@ class Run:
 
     def __enter__(self) -> "Run":
         self._lock = (self.folder / ".lock").open("w")
+        if self.done:  # nothing will be written: several may read at once
+            return self
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -47,7 +47,9 @@ def read(folder: Path, anchors) -> np.ndarray:
             f"({anchors.fingerprint[:12]}): make them anew with notebook 05, or load the images they belong to"
         )
     if run.config["rows"] != [0, run.config["of"]]:
-        raise Problem(f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first")
+        raise Problem(
+            f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
+        )
     return np.load(run.folder / FILE, mmap_mode="r")
 
 

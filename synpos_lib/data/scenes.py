@@ -70,17 +70,15 @@ def render(n, split="train", seed=0, species=SPECIES, scenes=SCENES, sketch=Fals
     """Draw n images; `what` and `where` (index tensors) are drawn uniformly where they are not given."""
     if split not in SPLITS:
         raise Problem(f"unknown split '{split}': {suggest(split, SPLITS)}")
-    for name, known in [(s, (*SPECIES, *NEW_SPECIES)) for s in species] + [
-        (s, (*SCENES, *HELD_OUT_SCENES)) for s in scenes
-    ]:
-        if name not in known:
-            raise ValueError(f"unknown name {name!r}; choose from {', '.join(known)}")
+    for names, known in [(species, (*SPECIES, *NEW_SPECIES)), (scenes, (*SCENES, *HELD_OUT_SCENES))]:
+        for name in set(names).difference(known):
+            raise Problem(f"unknown species or scene '{name}': {suggest(name, known)}")
     streams = [np.random.default_rng([seed, SPLITS.index(split), stream]) for stream in range(5)]
     what = _indices(what, n, len(species), streams[0])
     where = _indices(where, n, len(scenes), streams[1])
     fish, scene, field = (
         torch.from_numpy(rng.random((n, *shape), dtype=np.float32))
-        for rng, shape in zip(streams[2:], [(N_FISH,), (N_SCENE,), (4, FIELD, FIELD)])
+        for rng, shape in zip(streams[2:], [(N_FISH,), (N_SCENE,), (4, FIELD, FIELD)], strict=True)
     )
     images = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
     for chunk in torch.arange(n).split(512):  # small enough to stay in the processor's cache
@@ -91,9 +89,7 @@ def render(n, split="train", seed=0, species=SPECIES, scenes=SCENES, sketch=Fals
 
 
 def _indices(given, n, count, rng):
-    drawn = torch.from_numpy(
-        rng.integers(count, size=n)
-    )  # drawn even if given: the other streams never depend on it
+    drawn = torch.from_numpy(rng.integers(count, size=n))  # drawn even if given: the other streams never depend on it
     if given is None:
         return drawn
     given = torch.as_tensor(given, dtype=torch.int64)
@@ -141,9 +137,7 @@ def _draw_fish(species, what, r, background, sketch):
         hatch = 0.55 + 0.35 * torch.sin(2.2 * (x + y))
         dark = (light * hatch[:, None]).expand_as(light)
         grey = background.mean(1, keepdim=True)
-        image = (0.93 + 0.35 * (grey - F.avg_pool2d(grey, 7, 1, 3, count_include_pad=False))).expand(
-            -1, 3, -1, -1
-        )
+        image = (0.93 + 0.35 * (grey - F.avg_pool2d(grey, 7, 1, 3, count_include_pad=False))).expand(-1, 3, -1, -1)
         light, dark, rim = light.expand_as(image), dark.expand_as(image), ink.expand_as(image)
     else:
         light, dark = PALETTES[(r[:, 8, 0, 0] * len(PALETTES)).long()].unbind(1)
@@ -204,12 +198,8 @@ def _marking(name, u, v, phase):
         case "saddle":
             return _cover(3.4 - (u + 1).abs())
         case "net":
-            return _bands(
-                torch.maximum(
-                    torch.cos(k * 0.87 * (u + v) * 0.7071 + p), torch.cos(k * 0.87 * (u - v) * 0.7071 + q)
-                )
-                - 0.55
-            )
+            rising, falling = torch.cos(0.62 * k * (u + v) + p), torch.cos(0.62 * k * (u - v) + q)
+            return _bands(torch.maximum(rising, falling) - 0.55)
         case "waves":
             return _bands(torch.sin(k * v + p + 1.6 * torch.sin(0.75 * u + q)))
         case "mask":
@@ -286,17 +276,13 @@ def _draw_scene(split, name, r, field):
             glow = curtain**2 * (1.1 - s) * (0.5 + h)
             return image + glow.clamp(0, 1)[:, None] * (_ramp(g, "1fe39a", "4bd0c8", "8b5cf0") - image)
         case "mosaic":
-            tile = F.interpolate(
-                F.interpolate(smooth[:, :2], size=8, mode="nearest"), size=SIZE, mode="nearest"
-            )
+            tile = F.interpolate(F.interpolate(smooth[:, :2], size=8, mode="nearest"), size=SIZE, mode="nearest")
             image = _ramp(0.5 + 1.6 * (tile[:, 0] - 0.5), "14505c", "2a9d8f", "e9c46a", "e76f51", "f4f1de")
             grout = ((x % 4 == 3) | (y % 4 == 3)).float()
             return image + 0.55 * grout * (0.25 - image)
         case "watercolor":
             image = _ramp(0.5 + 1.5 * (f - 0.5), "f7c6d9", "fdf6ec", "c9b6ea")
-            return image + (1.3 * (g - 0.45)).clamp(0, 0.7)[:, None] * (
-                _rgb("a8e6cf")[0, :, None, None] - image
-            )
+            return image + (1.3 * (g - 0.45)).clamp(0, 0.7)[:, None] * (_rgb("a8e6cf")[0, :, None, None] - image)
         case "ukiyo-e":
             wave = y + 2.5 * torch.sin(2 * np.pi * (c * 1.5 + p)) + 3 * (f - 0.5)
             band = (0.5 + 1.5 * torch.sin(2 * np.pi * wave / 8 + 6 * q)).clamp(0, 1)

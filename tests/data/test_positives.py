@@ -22,7 +22,9 @@ class Noise:
         if self.calls == self.limit:
             raise KeyboardInterrupt
         self.calls += 1
-        noise = torch.randint(0, 50, (len(anchors), k, *anchors.shape[1:]), generator=torch.Generator().manual_seed(seed))
+        noise = torch.randint(
+            0, 50, (len(anchors), k, *anchors.shape[1:]), generator=torch.Generator().manual_seed(seed)
+        )
         return (anchors[:, None] // 2 + noise).to(torch.uint8)
 
 
