@@ -96,7 +96,9 @@ def band(axis, x, values, *, colour: str, label: str) -> None:
 def chance(axis, level: float, text: str = "chance") -> None:
     """A dotted line where guessing would be."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
-    axis.annotate(text, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=NEUTRAL)
+    axis.annotate(
+        text, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=NEUTRAL, fontsize=9
+    )
 
 
 def scatter(axis, points, labels, names: Sequence[str]) -> None:
@@ -119,7 +121,7 @@ def bars(axis, frame, *, x: str, group: str, colours: dict[str, str]) -> None:
         reach = np.stack([part.value - part.low, part.high - part.value])
         axis.bar(place, part.value, width, yerr=reach, color=colour, label=name, error_kw={"ecolor": "#333333"})
     axis.set_xticks(range(len(names)), names)
-    axis.legend(ncols=len(colours))
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def frame(row: int, columns: int):
