@@ -1,0 +1,91 @@
+"""Images per second of making positives: the released way, ours with the same settings, and ours with fewer steps.
+
+The released way: fp32, DDIM 100 steps, and at every step an encoder pass of the sample, one of the anchor and a
+decoder pass, for every candidate. Ours exact: the same sampler and steps; bf16, channels_last, no decoder for the
+anchor, and one encoder pass per anchor for all its candidates (its noise is then shared by them; each candidate by
+itself has the same distribution). Ours fast: the same with `--steps` steps. The ratios are the last line, as JSON.
+
+    python tests/benchmarks/positives.py [--anchors 8] [--candidates 8] [--steps 20] [--rounds 3]
+"""
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from synpos_lib import runtime
+from synpos_lib.data import scenes
+from synpos_lib.diffusion import model
+from synpos_lib.diffusion.generators import BottleneckMixing
+from synpos_lib.diffusion.training import alpha_bar, q_sample
+
+
+@torch.no_grad()
+def released(unet, anchors: torch.Tensor, candidates: int, steps: int = 100, w: float = 0.1, eta: float = 0.1):
+    """The released sampler's arithmetic, transcribed from its description; one anchor pass per candidate."""
+    x0 = (anchors.float() / 127.5 - 1).repeat_interleave(candidates, 0)
+    x = torch.randn_like(x0)
+    times = torch.linspace(-1, 999, steps + 1).int().flip(0).tolist()
+    a = alpha_bar()
+    for t, after in zip(times[:-1], times[1:], strict=True):
+        now = torch.full((len(x),), t)
+        h, skips = unet.encode(x, now)
+        h_anchor, _ = unet.encode(q_sample(x0, now, torch.randn_like(x0)), now)
+        v = unet.decode(w * h + (1 - w) * h_anchor, skips, now)
+        start, eps = a[t].sqrt() * x - (1 - a[t]).sqrt() * v, a[t].sqrt() * v + (1 - a[t]).sqrt() * x
+        if after < 0:
+            return start.clamp(-1, 1)
+        sigma = eta * ((1 - a[t] / a[after]) * (1 - a[after]) / (1 - a[t])).sqrt()
+        x = a[after].sqrt() * start + (1 - a[after] - sigma**2).sqrt() * eps + sigma * torch.randn_like(x)
+
+
+def as_released(unet):
+    """The same weights in torch's default memory order, with torch's own GroupNorm: as a plain script would run it."""
+    plain = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)
+    plain._patches = lambda x: F.pixel_unshuffle(x, plain.config.patch)
+    for module in plain.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            module.__class__ = torch.nn.GroupNorm
+    return plain
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--anchors", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=20, help="of the fast way")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="scenes", help="a shipped model")
+    words = parser.parse_args()
+    threads = runtime.use_threads()
+    unet = model.load(words.model, Path("nowhere"))
+    plain = as_released(unet)
+    anchors = scenes.render(words.anchors, "val").images
+    exact = BottleneckMixing(unet, steps=100, anchor_noise="shared")
+    fast = BottleneckMixing(unet, steps=words.steps, anchor_noise="shared")
+    sides = {
+        "released": lambda: released(plain, anchors, words.candidates),
+        "exact": lambda: exact.generate(anchors, words.candidates, 0),
+        "fast": lambda: fast.generate(anchors, words.candidates, 0),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(words.rounds):
+        for name, side in sides.items():
+            since = time.perf_counter()
+            side()
+            seconds[name].append(time.perf_counter() - since)
+    best = {name: min(values) for name, values in seconds.items()}
+    count = words.anchors * words.candidates
+    print(f"{runtime.hardware()}, {threads} threads, bf16 {runtime.fast_bf16(runtime.device().type)}")
+    for name, value in best.items():
+        print(f"{name}: {count / value:.2f} images per second")
+    ratios = {name: round(best["released"] / best[name], 2) for name in ("exact", "fast")}
+    print(json.dumps({**ratios, "fast_steps": words.steps}))
+
+
+if __name__ == "__main__":
+    main()

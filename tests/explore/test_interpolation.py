@@ -1,0 +1,60 @@
+"""The explorer is a plain function first; its widgets answer to a slider; in batch it is a still picture."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from synpos_lib import explore
+from synpos_lib.data import catalog
+from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.errors import Problem
+from synpos_lib.explore import interpolation
+
+
+class Oracle:
+    """A judge that calls everything species 0 in scene 0."""
+
+    def labels(self, images):
+        return {factor: torch.zeros(len(images), dtype=torch.long) for factor in ("what", "where")}
+
+
+@pytest.fixture
+def lab():
+    torch.manual_seed(0)
+    config = UNetConfig(
+        patch=2, channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.0
+    )
+    return UNet(config).eval().requires_grad_(False), Oracle(), catalog.load("scenes", "val", n=6)
+
+
+def test_the_plain_function_draws_and_reads(lab):
+    made = explore.interpolate(*lab, 2, steps=5, k=3)
+    assert made.images.shape == (3, 3, 32, 32)
+    assert made.seen["what"] == ["plain"] * 3
+    assert made.kept["what"] == float(lab[2].labels[2] == 0)
+    with pytest.raises(Problem, match="no anchor 9: choose from 0 to 5"):
+        explore.interpolate(*lab, 9)
+
+
+def test_in_batch_it_is_a_still_picture(lab, monkeypatch, capsys):
+    monkeypatch.setenv("SYNPOS_JOB", "test")
+    assert explore.interpolation_lab(*lab) is None
+    assert not plt.get_fignums()
+
+
+def test_a_slider_draws_anew_and_errors_appear_in_words(lab, monkeypatch):
+    monkeypatch.setattr(interpolation.runtime, "in_batch", lambda: False)
+    calls = []
+
+    def spy(*words, **settings):
+        calls.append(settings["w"])
+        if settings["w"] == 0.5:
+            raise Problem("w is too much")
+        return explore.interpolate(*words, **{**settings, "steps": 5})
+
+    monkeypatch.setattr(interpolation, "interpolate", spy)
+    box = explore.interpolation_lab(*lab)
+    slider = box.children[0].children[0].children[1]
+    slider.value = 0.3
+    slider.value = 0.5  # raises a Problem inside: nothing must escape
+    assert calls == [0.1, 0.3, 0.5]
