@@ -10,6 +10,7 @@ import torch
 
 from synpos_lib import classify, runtime
 from synpos_lib.encoders import small_encoder
+from synpos_lib.tables import share
 
 
 class Judge:
@@ -28,6 +29,12 @@ class Judge:
     def labels(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """The most probable class of each factor: (N,)."""
         return {factor: p.argmax(1) for factor, p in self(images).items() if factor != "features"}
+
+    def kept(self, images: torch.Tensor, anchors) -> list[dict]:
+        """For each factor, the share of images, one for each anchor, in which it is the anchor's, with its interval."""
+        truth = {"what": anchors.labels, "where": anchors.where}
+        seen = self.labels(images)
+        return [{"kept": factor, **share(seen[factor] == truth[factor])._asdict()} for factor in seen]
 
 
 def entropy(p: torch.Tensor) -> torch.Tensor:
