@@ -66,4 +66,4 @@ def get_judge(folder: Path, dataset: str, *, n: int = 8000, epochs: int = 8) -> 
 
     train = catalog.load(dataset, "train", n=n)
     name = "judge-" + re.sub(r"\W+", "_", dataset)
-    return train_judge(folder / "runs" / name, train, catalog.load(dataset, "val", n=min(2000, n)), epochs=epochs)
+    return train_judge(folder / "runs" / name, train, catalog.load(dataset, "val"), epochs=epochs)
