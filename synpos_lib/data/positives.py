@@ -21,7 +21,16 @@ FILE = "positives.npy"
 CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed
 
 
-def make(folder: Path, anchors, generator, *, k: int = 8, seed: int = 0, shard: tuple[int, int] = (0, 1)) -> Run:
+def make(
+    folder: Path,
+    anchors,
+    generator,
+    *,
+    k: int = 8,
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    labels: torch.Tensor | None = None,  # of all anchors, only for a generator that works from labels
+) -> Run:
     """Generate `k` candidates for each anchor, or for the `shard` (i, of n) of them; continues where it stopped."""
     start, stop = _range(len(anchors.images), *shard)
     config = {
@@ -32,9 +41,14 @@ def make(folder: Path, anchors, generator, *, k: int = 8, seed: int = 0, shard: 
         "rows": [start, stop],
         "of": len(anchors.images),
     }
+    if labels is not None:
+        if len(labels) != len(anchors.images):
+            raise Problem(f"there are {len(labels)} labels for {len(anchors.images)} anchors: give one for each")
+        config["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+        labels = labels[start:stop]
     with open_run(folder, config) as run:
         if not run.done:
-            _fill(run, anchors.images[start:stop], generator, k, seed, start)
+            _fill(run, anchors.images[start:stop], labels, generator, k, seed, start)
     return run
 
 
@@ -95,14 +109,15 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
 
-def _fill(run: Run, images: torch.Tensor, generator, k: int, seed: int, start: int) -> None:
+def _fill(run: Run, images: torch.Tensor, labels, generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
     whole = {row["row"]: row["sha256"] for row in run.metrics()}
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
         part = array[row : row + CHUNK]
         if whole.get(row) == _digest(part):
             continue
-        made = generator.generate(images[row : row + CHUNK], k, runtime.derive(seed, "positives", start + row))
+        told = {} if labels is None else {"labels": labels[row : row + CHUNK]}
+        made = generator.generate(images[row : row + CHUNK], k, runtime.derive(seed, "positives", start + row), **told)
         part[:] = made.permute(0, 1, 3, 4, 2).numpy()  # (B, K, 3, H, W) -> (B, K, H, W, 3)
         array.flush()
         run.log(row=row, sha256=_digest(part))

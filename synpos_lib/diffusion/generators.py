@@ -1,6 +1,8 @@
 """Generators turn anchors into synthetic images.
 
 generate(anchors, k, seed):   uint8 (B, 3, H, W) -> (B, k, 3, H, W)
+
+One that works from labels takes those of the anchors too: generate(anchors, k, seed, labels).
 """
 
 import hashlib
@@ -10,6 +12,8 @@ import torch
 from synpos_lib import runtime
 from synpos_lib.classify import scale
 from synpos_lib.diffusion.sampling import T, sample, to_uint8
+from synpos_lib.diffusion.training import check_labels
+from synpos_lib.errors import Problem
 
 BATCH = 128  # images sampled at once
 
@@ -37,14 +41,56 @@ class BottleneckMixing:
     def generate(self, anchors: torch.Tensor, k: int, seed: int) -> torch.Tensor:
         """k candidates for each anchor."""
         where = next(self.unet.parameters()).device
-        made = []
-        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
-            with runtime.autocast(where):
-                x = sample(
-                    self.unet, anchors=scale(part).to(where), candidates=k, seed=runtime.derive(seed, i), **self.how
-                )
-            made.append(to_uint8(x).cpu().view(len(part), k, *x.shape[1:]))
-        return torch.cat(made)
+
+        def draw(rows, seed):
+            return sample(self.unet, anchors=scale(anchors[rows]).to(where), candidates=k, seed=seed, **self.how)
+
+        return _in_parts(len(anchors), k, seed, where, draw)
+
+
+class ClassConditional:
+    """Images of the anchor's class and of nothing else of it, with classifier-free guidance.
+
+    The comparison of the released code (generate_synthetic_dataset_conditional.py): unlike every other generator of
+    positives, it has seen the labels. With a network trained on scenes, and scenes as labels, it draws the scene.
+    """
+
+    def __init__(
+        self,
+        unet,
+        *,
+        guidance: float = 1.8,  # (1 + guidance) * with the label - guidance * without; the released value
+        steps: int = 20,  # of sampling; the released code takes 100
+        sampler: str = "ddim",
+        eta: float = 0.1,  # the README's; its code samples this set with 1.0 whatever is asked for
+    ):
+        if not unet.config.classes:
+            raise Problem("this network knows no classes: train one with model.recipe(name, classes=...)")
+        self.unet = unet
+        self.how = dict(guidance=guidance, steps=steps, sampler=sampler, eta=eta)
+        self.settings = {"generator": "class-conditional", "weights": fingerprint(unet), **self.how}
+
+    def generate(self, anchors: torch.Tensor, k: int, seed: int, labels: torch.Tensor | None = None) -> torch.Tensor:
+        """k candidates for each anchor, of which only the label (B,) is used."""
+        if labels is None:
+            raise Problem("class-conditional images need their anchors' labels: pass labels, as in positives.make")
+        check_labels(labels, len(anchors), self.unet.config.classes)
+
+        def draw(rows, seed):
+            told = labels[rows].repeat_interleave(k)
+            return sample(self.unet, len(told), labels=told, seed=seed, **self.how)
+
+        return _in_parts(len(anchors), k, seed, next(self.unet.parameters()).device, draw)
+
+
+def _in_parts(n: int, k: int, seed: int, where, draw) -> torch.Tensor:
+    """draw(rows, seed) for a batch of anchors at a time: (n, k, 3, H, W)."""
+    made = []
+    for i, rows in enumerate(torch.arange(n).split(max(1, BATCH // k))):
+        with runtime.autocast(where):
+            x = draw(rows, runtime.derive(seed, i))
+        made.append(to_uint8(x).cpu().view(len(rows), k, *x.shape[1:]))
+    return torch.cat(made)
 
 
 def draw_freely(unet, n: int, *, steps: int = 20, sampler: str = "ddim", eta: float = 0.1, seed: int = 0):

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import hashlib
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,22 +11,25 @@ import torch
 
 from synpos_lib import files, runtime
 from synpos_lib.diffusion import training
-from synpos_lib.diffusion.training import PAPER_TRAINING, Batch, T, TrainingConfig
+from synpos_lib.diffusion.training import PAPER_CONDITIONAL, PAPER_TRAINING, Batch, T, TrainingConfig
 from synpos_lib.diffusion.unet import UNet, UNetConfig
 from synpos_lib.errors import Problem, suggest
 from synpos_lib.processes import Processes, processes
 from synpos_lib.runs import Run, open_run, read_run
 
-RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING}
+RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
 RANGES = 10  # of t, over which the error is logged
 
 
-def recipe(name: str, **changes: object) -> TrainingConfig:
-    """The recipe of that name, with changes."""
+def recipe(name: str, *, classes: int | None = None, **changes: object) -> TrainingConfig:
+    """The recipe of that name, with changes; with `classes`, its network is conditional on so many of them."""
     if name not in RECIPES:
         raise Problem(f"unknown recipe '{name}' ({suggest(name, RECIPES)})")
-    return dataclasses.replace(RECIPES[name], **changes)
+    config = dataclasses.replace(RECIPES[name], **changes)
+    if classes is None:
+        return config
+    return dataclasses.replace(config, unet=dataclasses.replace(config.unet, classes=classes))
 
 
 def train(
@@ -32,6 +37,7 @@ def train(
     images,
     config: TrainingConfig,
     *,
+    labels: torch.Tensor | None = None,  # of a network with classes: what or where; by default the images' labels
     save_every: int = 500,  # steps between checkpoints
     on_save: Callable[[int, UNet], None] | None = None,
 ) -> Run | None:
@@ -39,17 +45,27 @@ def train(
     here = processes()
     if config.batch % here.count:
         raise Problem(f"a batch of {config.batch} cannot be shared by {here.count} processes: choose a multiple")
-    if not here.first:
-        _loop(None, images.images, config, here, save_every, None)
-        return None
     described = {**dataclasses.asdict(config), "images": images.fingerprint}
+    if classes := config.unet.classes:
+        labels = images.labels if labels is None else labels
+        if labels is None:
+            raise Problem(
+                f"a network with {classes} classes needs labels, and these images have none: set classes to 0"
+            )
+        training.check_labels(labels, len(images.images), classes)
+        described["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+    elif labels is not None:
+        raise Problem("labels were given to a network without classes: set unet.classes, or leave them out")
+    if not here.first:
+        _loop(None, images.images, labels, config, here, save_every, None)
+        return None
     with open_run(folder, described, ("synpos_lib.diffusion.training",)) as run:
         if not run.done:
-            _loop(run, images.images, config, here, save_every, on_save)
+            _loop(run, images.images, labels, config, here, save_every, on_save)
     return run
 
 
-def _loop(run: Run | None, images, config: TrainingConfig, here: Processes, save_every: int, on_save) -> None:
+def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Processes, save_every, on_save) -> None:
     torch.manual_seed(config.seed)
     unet = UNet(config.unet).to(here.device)
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
@@ -60,7 +76,7 @@ def _loop(run: Run | None, images, config: TrainingConfig, here: Processes, save
     steps = range(first, config.steps)
     for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
         torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
-        batch = _share(training.draw(images, step, config), here)
+        batch = _share(training.draw(images, step, config, labels=labels), here)
         error = training.train_step(unet, ema, optimizer, batch, step, config, here).cpu()
         if not run:
             continue
@@ -103,8 +119,24 @@ def _restore(run: Run | None, here: Processes, parts: dict) -> int:
 
 def _share(batch: Batch, here: Processes) -> Batch:
     """Every process's share of a batch: each `count`-th image, so that all get as many with a second view."""
-    parts = [part[here.rank :: here.count].to(here.device) for part in batch]
+    parts = [None if part is None else part[here.rank :: here.count].to(here.device) for part in batch]
     return Batch(*parts)
+
+
+def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int, UNet], None]:
+    """For `on_save`: a picture of n samples in the run's folder at each checkpoint, always from the same noise."""
+    from PIL import Image
+
+    from synpos_lib.diffusion.generators import draw_freely
+    from synpos_lib.figures import tile
+
+    def draw(step: int, ema: UNet) -> None:
+        sheet = Image.fromarray(tile(draw_freely(ema, n, steps=steps), columns=-(-n // 2)))
+        png = io.BytesIO()
+        sheet.resize((4 * sheet.width, 4 * sheet.height), Image.Resampling.NEAREST).save(png, "png")
+        files.write_bytes(folder / f"samples-{step:06d}.png", png.getvalue())
+
+    return draw
 
 
 # ------------------------------------------------------------------------------------------------ weights

@@ -2,9 +2,14 @@
 
     h = w * h(x_t, t) + (1 - w) * h(sqrt(alpha_bar_t) * anchor + sqrt(1 - alpha_bar_t) * noise, t)
 
-Skips come from the sample alone. The defaults are the released code's (https://github.com/dewenzeng/clsp):
-DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1, w 0.1, the anchor noised afresh at
-every step, x0 not clipped before the end.
+With labels, every prediction is guided (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598):
+
+    prediction = (1 + guidance) * prediction(x_t, t, label) - guidance * prediction(x_t, t, no class)
+
+which for v and for the noise is the same thing. Guidance 0 follows the label as the data do; the "guidance scale" of
+diffusers is 1 + guidance. Skips come from the sample alone. The defaults are the released code's
+(https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1, w 0.1, the
+anchor noised afresh at every step, x0 not clipped before the end.
 """
 
 import torch
@@ -12,6 +17,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.features import features
+from synpos_lib.diffusion.training import check_labels
 from synpos_lib.errors import Problem, suggest
 
 T = 1000  # timesteps of the linear schedule, beta from 1e-4 to 0.02
@@ -51,7 +57,8 @@ def sample(
     sampler="ddim",
     steps=100,
     eta=0.1,  # of DDIM: 0 = deterministic, 1 = as random as DDPM
-    labels=None,
+    labels=None,  # (n,) of a network with classes; without labels it is told "no class"
+    guidance=0.0,  # how far beyond the label's own prediction; the released class-conditional code: 1.8
     seed=0,
     on_step=None,  # on_step(i, t, x) after every step
 ):
@@ -69,6 +76,9 @@ def sample(
         n = len(anchors) * candidates
         if anchor_noise == "fresh":
             anchors = anchors.repeat_interleave(candidates, 0)
+    if guidance and labels is None:
+        raise Problem(f"a guidance of {guidance} needs labels to guide towards: pass labels, or leave it at 0")
+    labels, no_class = label_inputs(unet, labels, n)
     rng = runtime.generator(seed, "sample", where=device)
     noise_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
     steps_of = scheduler(sampler, steps, unet.config.prediction)
@@ -82,8 +92,11 @@ def sample(
             repeat = n // len(anchors)
             mix = {name: h.repeat_interleave(repeat, 0) if repeat > 1 else h for name, h in h_anchor.items()}
         with features(unet, mix, edit=lambda name, h, mix=mix: w * h + (1 - w) * mix[name]):
-            prediction = unet(x, torch.full((n,), t, device=device), labels)
-        x = steps_of.step(prediction.float(), t, x, generator=rng, **extra).prev_sample
+            times = torch.full((n,), t, device=device)
+            prediction = unet(x, times, labels).float()
+            if guidance:
+                prediction = (1 + guidance) * prediction - guidance * unet(x, times, no_class).float()
+        x = steps_of.step(prediction, t, x, generator=rng, **extra).prev_sample
         if on_step is not None:
             on_step(i, t, x)
     return x.clamp(-1, 1)
@@ -93,10 +106,25 @@ def anchor_features(unet, anchors, t, blocks, steps_of, rng):
     """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
+    _, no_class = label_inputs(unet, None, len(anchors))
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
     with features(unet, blocks) as seen:
-        run(steps_of.add_noise(anchors, noise, times), times)
+        run(steps_of.add_noise(anchors, noise, times), times, no_class)
     return seen
+
+
+def label_inputs(unet, labels, n):
+    """What a network with classes is told for n images, the labels and "no class": (n,) each; without classes None."""
+    classes, device = unet.config.classes, next(unet.parameters()).device
+    if not classes:
+        if labels is not None:
+            raise Problem("this network was trained without labels: leave them out, or train one with unet.classes")
+        return None, None
+    no_class = torch.full((n,), classes, device=device)
+    if labels is None:
+        return no_class, no_class
+    check_labels(labels, n, classes)
+    return labels.to(device), no_class
 
 
 def to_uint8(x):

@@ -1,7 +1,10 @@
-"""The unconditional diffusion model: one step of its training, as pure functions of (images, step, config).
+"""The diffusion model: one step of its training, as pure functions of (images, step, config).
 
     x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise,   loss = || prediction(x_t, t) - target ||²
     target = noise (epsilon)   or   sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0 (v_prediction)
+
+A network with classes is told the label too, prediction(x_t, t, label), or for some images "no class" instead,
+so that it can be sampled with classifier-free guidance. Without classes no label is looked at.
 
 Everything random is drawn for the whole batch from the seed and the step, so that a continued training is the
 uninterrupted one.
@@ -9,10 +12,13 @@ uninterrupted one.
 Differs from the reference in: the embedded data's network predicts v, and learns to listen to a bottleneck that is
 not its own (`second_view`). For that share of every batch, h comes from another view of the same image (flipped,
 turned, moved, recoloured, with other noise), so that h pays off exactly for what both have in common. The paper's
-network needs no such help: it is 20 times larger and saw 100 million images. No label is used.
+network needs no such help: it is 20 times larger and saw 100 million images. No label is used. With classes: labels
+are dropped image by image (the released code drops those of a whole batch, in one batch of ten), the network is the
+unconditional one with an embedding of the label added to that of t, and beta ends at 0.02 (released: a network of
+its own, and 0.028).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,8 +27,10 @@ import torch.nn.functional as F
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
+from synpos_lib.errors import Problem
 
 T = 1000  # timesteps
+LABEL_DROPOUT = 0.1  # share of the images of a batch that are trained as "no class"; the released code's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,9 @@ PAPER_TRAINING = TrainingConfig(  # the released code's: 2000 epochs of CIFAR-10
     ema_warmup=False,
     second_view=0.0,
 )
+PAPER_CONDITIONAL = replace(  # the released code's class-conditional one, for CIFAR-10: 1000 epochs
+    PAPER_TRAINING, unet=replace(PAPER, classes=10, dropout=0.15), steps=1000 * 50_000 // 512, learning_rate=2.5e-4
+)
 
 
 class Batch(NamedTuple):
@@ -65,6 +76,7 @@ class Batch(NamedTuple):
     views: torch.Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
     view_t: torch.Tensor  # (V,)
     own: torch.Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
+    labels: torch.Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
 
 
 @lru_cache
@@ -92,8 +104,8 @@ def target(x0, t, noise, prediction):
     return signal * noise - sigma * x0
 
 
-def draw(images, step, config, device="cpu") -> Batch:
-    """The batch of one step, from all images (N, 3, H, W) uint8: any step can be drawn again."""
+def draw(images, step, config, device="cpu", labels=None) -> Batch:
+    """The batch of one step, from all images (N, 3, H, W) uint8 and labels (N,): any step can be drawn again."""
     rng = runtime.generator(config.seed, "diffusion", step)
     chosen = torch.randint(len(images), (config.batch,), generator=rng)
     x0 = images[chosen.to(images.device)].to("cpu", torch.float32) / 127.5 - 1
@@ -105,7 +117,22 @@ def draw(images, step, config, device="cpu") -> Batch:
     view_t = (t[:n] * (1 - config.view_time * torch.rand(n, generator=rng))).long()
     views = q_sample(views, view_t, torch.randn(views.shape, generator=rng))
     own = 0.3 * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5)
-    return Batch(*(part.to(device) for part in (x0, t, noise, views, view_t, own[:, None, None, None])))
+    if labels is not None:
+        dropped = torch.rand(config.batch, generator=rng) < LABEL_DROPOUT
+        labels = labels[chosen].masked_fill(dropped, config.unet.classes).to(device)
+    return Batch(*(part.to(device) for part in (x0, t, noise, views, view_t, own[:, None, None, None])), labels)
+
+
+def check_labels(labels, n, classes):
+    """Labels are one whole number from 0 to classes - 1 for each of n images."""
+    if len(labels) != n:
+        raise Problem(f"there are {len(labels)} labels for {n} images: give one for each")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise Problem(
+            f"the labels run from {low} to {high}, but a network with {classes} classes knows 0 to {classes - 1}: "
+            "labels count from 0, one class for each"
+        )
 
 
 def _flip(x, rng):
@@ -114,7 +141,8 @@ def _flip(x, rng):
 
 def other_view(x, rng):
     """The same things elsewhere and in other colours: flip, turn ± 14°, zoom ± 15 %, move ± 20 %, mix channels."""
-    n = len(x)
+    if not (n := len(x)):  # no second views, as in the paper
+        return x
     turn, zoom, *move = torch.rand(4, n, generator=rng) - 0.5
     angle, zoom = 0.5 * turn, 1 + 0.3 * zoom
     cos, sin = angle.cos() * zoom, angle.sin() * zoom
@@ -130,11 +158,12 @@ def other_view(x, rng):
 
 def losses(unet, batch: Batch):
     """The squared error of every image of the batch, (B,)."""
-    h, skips = unet.encode(q_sample(batch.x0, batch.t, batch.noise), batch.t)
+    labels = batch.labels
+    h, skips = unet.encode(q_sample(batch.x0, batch.t, batch.noise), batch.t, labels)
     if n := len(batch.views):
-        h_view, _ = unet.encode(batch.views, batch.view_t)
+        h_view, _ = unet.encode(batch.views, batch.view_t, None if labels is None else labels[:n])
         h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
-    prediction = unet.decode(h, skips, batch.t).float()
+    prediction = unet.decode(h, skips, batch.t, labels).float()
     return (prediction - target(batch.x0, batch.t, batch.noise, unet.config.prediction)).square().mean((1, 2, 3))
 
 

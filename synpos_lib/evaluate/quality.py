@@ -1,9 +1,16 @@
 """How good, how varied and how new are generated images: distances between two sets in a feature space.
 
-Every function takes features (N, D) of a named encoder; a number without its encoder means nothing.
+Every function takes features (N, D) of a named encoder; a number without its encoder means nothing. Only `fid` takes
+images, since its encoder is always the same.
 """
 
+from pathlib import Path
+
 import torch
+import torch.nn.functional as F
+
+from synpos_lib import runtime
+from synpos_lib.errors import Problem
 
 
 def kid(real: torch.Tensor, made: torch.Tensor, *, subsets: int = 50, size: int = 500, seed: int = 0):
@@ -44,6 +51,52 @@ def frechet(real: torch.Tensor, made: torch.Tensor) -> float:
     a, b = torch.cov(x.T), torch.cov(y.T)
     root = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()  # tr (Σ₁Σ₂)^½
     return ((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * root).item()
+
+
+def fid(real_images: torch.Tensor, made_images: torch.Tensor, weights: Path, *, batch: int = 64) -> float:
+    """FID of uint8 images (N, 3, H, W): the Fréchet distance in the features of the FID paper's Inception network.
+
+    `weights` is the file `pt_inception-2015-12-05-6726825d.pth` of https://github.com/mseitzer/pytorch-fid/releases;
+    nothing is downloaded. Published numbers take all training images and 50,000 made ones: with fewer it is larger.
+    Heusel et al. 2017, https://arxiv.org/abs/1706.08500
+    """
+    if not Path(weights).is_file():
+        raise Problem(f"FID needs Inception's weights in {weights}, and there is no such file: use `kid` and the judge")
+    net, where = fid_network(), runtime.device()
+    try:
+        net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch.load raises nearly anything on a file that is not its own
+        raise Problem(f"{weights} does not hold the weights of the FID network: use `kid` and the judge") from error
+    net.fc = torch.nn.Identity()
+    net.to(where).eval()
+
+    @torch.inference_mode()
+    def features(images):
+        found = []
+        for part in images.split(batch):
+            part = F.interpolate(part.to(where) / 255, size=(299, 299), mode="bilinear", align_corners=False)
+            found.append(net(2 * part - 1).cpu())
+        return torch.cat(found)
+
+    return frechet(features(real_images), features(made_images))
+
+
+def fid_network() -> torch.nn.Module:
+    """torchvision's Inception with the two quirks of the TensorFlow network that FID is defined by."""
+    from torchvision.models import inception_v3
+
+    net = inception_v3(weights=None, init_weights=False, num_classes=1008, aux_logits=False)
+
+    def mean_without_border(module, inputs):  # the mean of 3 × 3 pixels counts only those inside the picture
+        inside = F.avg_pool2d(torch.ones_like(inputs[0][:1, :1]), 3, 1, 1)
+        return inputs[0] / inside
+
+    for name in ("5b", "5c", "5d", "6b", "6c", "6d", "6e", "7b"):
+        getattr(net, f"Mixed_{name}").branch_pool.register_forward_pre_hook(mean_without_border)
+    last = net.Mixed_7c  # takes the largest of 3 × 3 pixels, not their mean
+    last.register_forward_pre_hook(lambda module, inputs: setattr(module, "seen", inputs[0]))
+    last.branch_pool.register_forward_pre_hook(lambda module, inputs: (F.max_pool2d(last.seen, 3, 1, 1),))
+    return net
 
 
 def nearest(made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

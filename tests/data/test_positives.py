@@ -76,6 +76,33 @@ def test_merged_shards_equal_the_whole_store(tmp_path, anchors):
     assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "merged", anchors))
 
 
+class Labels(Noise):
+    """A generator that paints the label it is told."""
+
+    settings = {"kind": "labels"}
+
+    def generate(self, anchors, k, seed, labels):
+        return super().generate(anchors, k, seed) * 0 + labels[:, None, None, None, None].to(torch.uint8)
+
+
+def test_labels_reach_their_anchors_through_chunks_and_shards(tmp_path, anchors):
+    labels = torch.arange(300) % 100
+    for i in range(2):
+        positives.make(tmp_path / f"shard{i}", anchors, Labels(), k=2, labels=labels, shard=(i, 2))
+    positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "store")
+    stored = positives.read(tmp_path / "store", anchors)
+    assert (stored == labels.numpy()[:, None, None, None, None]).all()
+
+
+def test_other_labels_make_another_store(tmp_path, anchors, capsys):
+    positives.make(tmp_path / "store", anchors, Labels(), k=1, labels=torch.arange(300) % 3)
+    positives.make(tmp_path / "store", anchors, Labels(), k=1, labels=torch.arange(300) % 4)
+    assert "not reused, since labels was" in capsys.readouterr().out
+    assert positives.read(tmp_path / "store", anchors).max() == 3
+    with pytest.raises(Problem, match="there are 5 labels for 300 anchors"):
+        positives.make(tmp_path / "store", anchors, Labels(), k=1, labels=torch.arange(5))
+
+
 def test_shards_that_do_not_fit_together_are_refused(tmp_path, anchors):
     for i in (0, 2):
         positives.make(tmp_path / f"shard{i}", anchors, Noise(), k=2, shard=(i, 3))
