@@ -109,8 +109,9 @@ class Run:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._lock.close()
-            raise Problem(f"another process is working on {self.folder}: wait for it, or stop it first") from None
+            print(f"run '{self.name}': another process is making it; waiting for that one", flush=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)  # given up when that process ends, however it ends
+            self._check()
         self._drop_torn_line()
         return self
 

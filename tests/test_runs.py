@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 import torch
@@ -106,9 +108,21 @@ def test_a_line_torn_by_a_kill_is_forgotten(tmp_path):
         assert run.metrics() == [{"step": 1}, {"step": 2}]
 
 
-def test_two_processes_do_not_write_one_run(tmp_path):
-    with open_run(tmp_path / "run", {}), pytest.raises(Problem, match="another process is working on"):
-        open_run(tmp_path / "run", {}).__enter__()
+def test_a_second_process_waits_and_then_reuses_what_the_first_made(tmp_path, capsys):
+    def second():
+        with open_run(tmp_path / "run", {}) as run:
+            seen.append(run.results.get("accuracy"))
+
+    seen = []
+    with open_run(tmp_path / "run", {}) as run:
+        other = threading.Thread(target=second)
+        other.start()
+        time.sleep(0.3)
+        assert not seen
+        run.finish(accuracy=0.5)
+    other.join(10)
+    assert seen == [0.5]
+    assert "another process is making it; waiting" in capsys.readouterr().out
 
 
 def test_an_unfinished_or_absent_run_is_not_tabulated(tmp_path):

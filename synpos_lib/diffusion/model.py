@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,18 +151,25 @@ def ship(run: Run, path: Path) -> None:
     files.save_tensors(path, {"weights": weights, **made})
 
 
-def load(model: str, folder: Path) -> UNet:
-    """The model of that name, ready to sample: a finished run in `folder`/runs, else one shipped with the library."""
-    shipped = WEIGHTS / f"{model}.safetensors"
-    if (folder / "runs" / model).exists():
-        run = read_run(folder / "runs" / model)
-        return _build(run.config["unet"], run.final()["ema"], run.folder)
+def run_name(dataset: str) -> str:
+    """What the training on a dataset is called among the runs."""
+    return "diffusion-" + re.sub(r"\W+", "_", dataset).strip("_")
+
+
+def load(dataset: str, folder: Path) -> UNet:
+    """The model of a dataset, ready to sample: trained in `folder` by notebook 01, else shipped with the library."""
+    run, shipped = folder / "runs" / run_name(dataset), WEIGHTS / f"{dataset}.safetensors"
+    if (run / "done.json").exists():
+        print(f"diffusion model: the run {run.name}")
+        finished = read_run(run)
+        return _build(finished.config["unet"], finished.final()["ema"], run)
     if shipped.exists():
+        print(f"diffusion model: the weights shipped for '{dataset}'")
         return read_weights(shipped)
     known = [path.stem for path in WEIGHTS.glob("*.safetensors")]
     raise Problem(
-        f"there is no diffusion model '{model}', neither in {folder / 'runs'} nor shipped ({suggest(model, known)}): "
-        f"train it with notebook 01"
+        f"there is no diffusion model of '{dataset}', neither a finished run {run} nor shipped weights "
+        f"({suggest(dataset, known)}): train it with notebook 01"
     )
 
 
@@ -182,7 +190,7 @@ def differs_from_paper(config: dict) -> list[dict]:
     """Every setting of a recipe that is not the paper's, side by side."""
     paper = dataclasses.asdict(PAPER_TRAINING)
     pairs = {key: (config["unet"][key], value) for key, value in paper.pop("unet").items()}
-    pairs |= {key: (config[key], value) for key, value in paper.items()}
+    pairs |= {key: (config[key], value) for key, value in paper.items() if key in config}
     rows = [{"setting": key, "here": str(ours), "paper": str(theirs)} for key, (ours, theirs) in pairs.items()]
     return [row for row in rows if row["here"].strip("[]()") != row["paper"].strip("[]()")]
 
