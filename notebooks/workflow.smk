@@ -7,6 +7,8 @@ AFTER = {
     "03_zeroed_features": ["01_diffusion"],
     "04_interpolation_gallery": ["01_diffusion"],
     "05_synthetic_positives": ["01_diffusion"],
+    "06_ssl_methods": ["05_synthetic_positives"],
+    "07_ssl_training": ["05_synthetic_positives"],
 }
 
 import json

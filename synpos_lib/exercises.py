@@ -96,3 +96,38 @@ def check_is_copy(function: Callable) -> None:
     if answers[0] and not answers[1]:
         return _tell("3 grey levels darker is within the tolerance; uint8 differences wrap around, use float")
     _tell(None if [bool(answer) for answer in answers] == [True, True, False] else "take the mean absolute difference")
+
+
+def check_mutual(function: Callable) -> None:
+    """Notebook 06: neighbours that choose each other."""
+    neighbour = torch.tensor([1, 0, 1, 4, 5, 3])  # 0 and 1 choose each other, 3 to 5 go round in a circle
+    value = function(neighbour)
+    if problem := _returned_nothing(value):
+        return _tell(problem)
+    value = torch.as_tensor(value)
+    if value.dtype != torch.bool or value.shape != neighbour.shape:
+        return _tell("return one truth value per image; compare two index tensors with ==")
+    if not value.any():
+        return _tell("nobody is mutual here, though 0 and 1 choose each other; compare with torch.arange, who one is")
+    if value[2]:
+        return _tell("2 chooses 1, but 1 chooses 0; ask whom the neighbour chooses")
+    _tell(None if value.tolist() == [True, True, False, False, False, False] else "two hops must lead back, not three")
+
+
+def check_effective_rank(function: Callable) -> None:
+    """Notebook 07: how many directions features use."""
+    z = torch.randn(400, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([8.0, 4, 2, 1, 1, 1])
+    value, moved = function(z), function(z + 100)
+    if problem := _returned_nothing(value):
+        return _tell(problem)
+    value, moved = float(value), float(moved)
+    if abs(value - moved) > 0.01:
+        return _tell("adding the same vector to every feature must change nothing; subtract the mean first")
+    s = torch.linalg.svdvals(z - z.mean(0))
+    p, squared = s / s.sum(), s**2 / (s**2).sum()
+    entropy = torch.special.entr(p).sum()
+    if abs(value - entropy) < 0.01:
+        return _tell("this is the entropy; its exponential counts directions")
+    if abs(value - torch.special.entr(squared).sum().exp()) < 0.01:
+        return _tell("these are the shares of the squared singular values; take the singular values themselves")
+    _tell(None if abs(value - entropy.exp()) < 0.01 else "shares p = s / sum(s), entropy -sum p log p, then exp")

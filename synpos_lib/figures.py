@@ -30,7 +30,8 @@ STYLE = {
 
 # Paul Tol's 'muted' scheme: ten colours that stay apart for colour-blind readers, and in print.
 TEN = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777")
-WHAT, WHERE, NEUTRAL = "#CC3311", "#0077BB", "#777777"  # the two factors, wherever both are drawn
+WHAT, WHERE, NEUTRAL = "#CC3311", "#0077BB", "#777777"
+FACTORS = {"what": WHAT, "where": WHERE}  # the two factors, wherever they are drawn
 
 
 def use_style() -> None:
@@ -93,6 +94,20 @@ def band(axis, x, values, *, colour: str, label: str) -> None:
     axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
 
 
+def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
+    """A training so far: the loss, and wherever it was probed, kNN accuracy, spread and effective rank."""
+    panels = {"loss": "loss", "knn": "kNN, what", "std": "spread of features", "rank": "effective rank"}
+    figure, axes = plt.subplots(1, len(panels), figsize=WIDE, sharex=True)
+    for axis, (key, name), colour in zip(axes, panels.items(), (NEUTRAL, WHAT, TEN[3], TEN[1]), strict=True):
+        part = [row for row in rows if key in row]
+        axis.plot([row["epoch"] for row in part], [row[key] for row in part], color=colour, marker="o", markersize=4)
+        axis.set(title=name, xlabel="epoch", xlim=(0, epochs * 1.04))
+        if key != "loss":
+            axis.set_ylim(0, 1.15 * max([row[key] for row in part], default=1))
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def chance(axis, level: float, text: str = "chance") -> None:
     """A dotted line where guessing would be."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
@@ -111,9 +126,10 @@ def scatter(axis, points, labels, names: Sequence[str]) -> None:
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, fontsize=9, handletextpad=0.1)
 
 
-def bars(axis, frame, *, x: str, group: str, colours: dict[str, str]) -> None:
-    """Grouped bars of `value` with their interval from `low` to `high`."""
+def bars(axis, frame, *, x: str, group: str, colours: dict[str, str] = FACTORS) -> None:
+    """Grouped bars of `value` with their interval from `low` to `high`; groups that do not occur are left out."""
     names = list(dict.fromkeys(frame[x]))
+    colours = {name: colour for name, colour in colours.items() if name in set(frame[group])}
     width = 0.8 / len(colours)
     for i, (name, colour) in enumerate(colours.items()):
         part = frame[frame[group] == name].set_index(x).reindex(names)

@@ -42,6 +42,12 @@ def test_the_stub_fails_kindly_and_the_solution_passes(notebook, capsys):
     assert verdict(solution, check, capsys) == "Right.\n"
 
 
+def _shares(z, power=1):
+    """Entropy of the shares of the singular values, to a power."""
+    s = torch.linalg.svdvals(z) ** power
+    return torch.special.entr(s / s.sum()).sum()
+
+
 @pytest.mark.parametrize(
     ("check", "wrong", "hint"),
     [
@@ -55,6 +61,13 @@ def test_the_stub_fails_kindly_and_the_solution_passes(notebook, capsys):
         ("check_silence_late", lambda t, h: 0 * h if t > 200 else h, "other way round"),
         ("check_mix_pixels", lambda i, a, w: (w * a.float() + (1 - w) * i.float()).byte(), "own share"),
         ("check_mix_pixels", lambda i, a, w: w * i.float() + (1 - w) * a.float(), "uint8"),
+        ("check_mutual", lambda n: n[n], "truth value"),
+        ("check_mutual", lambda n: n[n] == n, "nobody is mutual"),
+        ("check_mutual", lambda n: n[n[n]] == n, "2 chooses 1"),
+        ("check_mutual", lambda n: (n[n] == torch.arange(6)) | (n[n[n]] == torch.arange(6)), "not three"),
+        ("check_effective_rank", lambda z: _shares(z).exp(), "subtract the mean"),
+        ("check_effective_rank", lambda z: _shares(z - z.mean(0)), "exponential counts"),
+        ("check_effective_rank", lambda z: _shares(z - z.mean(0), 2).exp(), "squared"),
         ("check_is_copy", lambda p, a: ((p - a).float().mean() < 8).item(), "wrap around"),
     ],
 )
