@@ -28,7 +28,7 @@ def kid(real: torch.Tensor, made: torch.Tensor, *, subsets: int = 50, size: int 
         within = sum((k(a, a).sum() - k(a, a).trace()) / (size * (size - 1)) for a in (x, y))
         values.append(within - 2 * k(x, y).mean())
     values = torch.stack(values)
-    return values.mean().item(), values.std().item()
+    return values.mean().item(), values.std(correction=0).item()
 
 
 def precision_recall(real: torch.Tensor, made: torch.Tensor, *, k: int = 3) -> tuple[float, float]:

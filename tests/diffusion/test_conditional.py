@@ -160,7 +160,7 @@ def test_a_trained_network_draws_what_its_label_says(tmp_path):
     images.images = (images.images // 8 + 32 + 160 * labels[:, None, None, None]).to(torch.uint8)
     unet = dataclasses.replace(PLAIN, classes=2, channels=(16, 16))
     config = recipe(unet, steps=80, batch=16, ema=0.9, learning_rate=5e-3, second_view=0.0)
-    model.train(tmp_path / "runs" / "lamp", images, config, labels=labels)
+    model.train(tmp_path / "runs" / "diffusion-lamp", images, config, labels=labels)
     lamp = model.load("lamp", tmp_path)
     made = ClassConditional(lamp, steps=10).generate(images.images[:8], 2, 0, labels[:8])
     brightness = made.double().mean((1, 2, 3, 4))
