@@ -85,15 +85,6 @@ def heatmap(axis, values, row_names, column_names, *, low: float, high: float, t
         axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=9)
 
 
-def band(axis, x, values, *, colour: str, label: str) -> None:
-    """A line through the means of `values` (n, len(x)) with a band of their 95 % bootstrap interval."""
-    values = np.asarray(values, dtype=float)
-    draws = np.random.default_rng(0).integers(0, len(values), (1000, len(values)))
-    low, high = np.percentile(values[draws].mean(1), (2.5, 97.5), axis=0)
-    axis.plot(x, values.mean(0), color=colour, label=label, marker="o", markersize=4)
-    axis.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-
-
 def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
     """A training so far: the loss, and wherever it was probed, kNN accuracy, spread and effective rank."""
     panels = {"loss": "loss", "knn": "kNN, what", "std": "spread of features", "rank": "effective rank"}
