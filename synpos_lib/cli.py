@@ -20,12 +20,14 @@ HELP = """Usage: ./run_all.sh [PROFILE | test | lab] [options] [-- options for S
   --dry-run      say what would run, with which parameters, why, and how long it should take
   --jobs N       run N independent notebooks at once, sharing the cores (default: 1)
   --retrain      train again where shipped weights would be used
+  --download     allow datasets to be downloaded into the folder named by SYNPOS_DATA
   --help         show this
 
 What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
-OPTIONS = {"--only": True, "--from": True, "--dry-run": False, "--jobs": True, "--retrain": False, "--help": False}
+OPTIONS = {"--only": True, "--from": True, "--jobs": True}  # those with a value
+OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Request:
     dry_run: bool = False
     jobs: int = 1
     retrain: bool = False
+    download: bool = False
     help: bool = False
     snakemake: list[str] = field(default_factory=list)
 
@@ -99,6 +102,8 @@ def run_profile(request: Request) -> int:
     """Run, or describe, what is asked of a profile."""
     from synpos_lib import workflow
 
+    if request.download:
+        os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
     chosen = workflow.choose(request.command, request.only, request.start)
     steps = workflow.plan(request.command, retrain=chosen if request.retrain else ())
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]

@@ -55,3 +55,18 @@ def test_help(capsys):
 def test_arguments_can_be_checked_without_running_anything(capsys):
     assert cli.main(["check", "quick", "--jobs", "2"]) == 0
     assert cli.main(["check", "quikc"]) == 2
+
+
+def test_downloads_happen_only_where_asked(tmp_path, monkeypatch):
+    from synpos_lib.data import catalog
+
+    asked = []
+    monkeypatch.setattr(catalog, "_download", lambda name, root: asked.append(name))
+    monkeypatch.delenv("SYNPOS_DOWNLOAD", raising=False)
+    with pytest.raises(Problem, match="no 'dtd'"):
+        catalog.load("dtd", "train", root=tmp_path)
+    assert not asked
+    monkeypatch.setenv("SYNPOS_DOWNLOAD", "1")  # what --download sets
+    with pytest.raises(Problem, match="no 'dtd'"):
+        catalog.load("dtd", "train", root=tmp_path)
+    assert asked == ["dtd"] and cli.parse(["quick", "--download"]).download

@@ -232,7 +232,7 @@ def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
     if (root / name / "train").is_dir():
         return root / name, True
     folder = root / real.folder
-    if real.dataset and download and not folder.is_dir():
+    if real.dataset and (download or "SYNPOS_DOWNLOAD" in os.environ) and not folder.is_dir():
         _download(name, root)
     if real.dataset and folder.is_dir():
         return folder, False
