@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 BLOCK = Path(__file__).parent / "offline"  # its sitecustomize.py blocks sockets when a Python starts
 REPOSITORY = Path(__file__).parents[1]
 
@@ -14,3 +16,11 @@ os.environ.update({"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
 import blocked  # noqa: E402 (from the folder put on the path above)
 
 blocked.block()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Small batches are fastest on one thread, above all beside other work."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -11,8 +11,8 @@ import torch
 
 from synpos_lib import runtime
 from synpos_lib.classify import scale
-from synpos_lib.diffusion.sampling import T, sample, to_uint8
-from synpos_lib.diffusion.training import check_labels
+from synpos_lib.diffusion.sampling import sample, to_uint8
+from synpos_lib.diffusion.training import T, check_labels
 from synpos_lib.errors import Problem
 
 BATCH = 128  # images sampled at once

@@ -17,10 +17,9 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.features import features
-from synpos_lib.diffusion.training import check_labels
+from synpos_lib.diffusion.training import T, check_labels
 from synpos_lib.errors import Problem, suggest
 
-T = 1000  # timesteps of the linear schedule, beta from 1e-4 to 0.02
 SAMPLERS = {
     "ddpm": (DDPMScheduler, {"clip_sample": False}),
     "ddim": (DDIMScheduler, {"clip_sample": False}),
