@@ -145,10 +145,12 @@ def progress(items: Iterable, label: str, total: int | None = None) -> Iterator:
 
 
 def minutes(seconds: float) -> str:
-    """A duration for people: '41 s', '3.5 min', '2.1 h'."""
+    """A duration for people: '41 s', '3.5 min', '2.1 h', '12 days'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
 
 
 @functools.cache

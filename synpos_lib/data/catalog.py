@@ -187,8 +187,14 @@ def _subset(whole: Images, n: int, seed: int) -> Images:
         raise Problem(f"'{whole.name}' has {len(whole)} images in '{whole.split}', not {n}: ask for fewer, or all")
     labels = np.zeros(len(whole), int) if whole.labels is None else whole.labels.numpy()
     rows = torch.from_numpy(stratified(labels, n, seed))
-    images, labels = whole.images[rows], None if whole.labels is None else whole.labels[rows]
-    return replace(whole, images=images, labels=labels, fingerprint=fingerprint(images, labels))
+    return take(whole, rows)
+
+
+def take(whole: Images, rows: Tensor) -> Images:
+    """Some of the images."""
+    parts = {name: getattr(whole, name) for name in ("images", "labels", "where")}
+    parts = {name: None if part is None else part[rows] for name, part in parts.items()}
+    return replace(whole, **parts, fingerprint=fingerprint(parts["images"], parts["labels"]))
 
 
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:

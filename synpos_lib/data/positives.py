@@ -52,6 +52,20 @@ def make(
     return run
 
 
+def keep(folder: Path, anchors, candidates: torch.Tensor, how: dict) -> Run:
+    """Store candidates (N, K, 3, H, W) that were not made from the anchors' pixels; `how` says where they are from."""
+    n, k = candidates.shape[:2]
+    config = {"images": anchors.fingerprint, "generator": how, "k": k, "rows": [0, n], "of": len(anchors.images)}
+    with open_run(folder, config) as run:
+        if not run.done:
+            array = _array(run, n, k, candidates.shape[-1])
+            array[:] = candidates.permute(0, 1, 3, 4, 2).numpy()
+            array.flush()
+            run.log(row=0, sha256=_digest(array))
+            run.finish(n=n, k=k)
+    return run
+
+
 def read(folder: Path, anchors) -> np.ndarray:
     """The candidates of these very anchors, memory-mapped: (N, K, H, W, 3)."""
     run = read_run(folder)

@@ -44,16 +44,16 @@ SCENES = (
 HELD_OUT_SCENES = ("china", "flower", "desert", "jungle")
 SPLITS = ("train", "val", "test")
 
-PALETTES = torch.tensor(  # (palette, body or marking, RGB); light against dark, so that every pattern reads
+PALETTES = torch.tensor(  # (palette, body or marking, RGB); a dark marking on a light body, so that every pattern reads
     [
-        [[1.00, 0.82, 0.16], [0.10, 0.12, 0.30]],  # yellow, navy
-        [[1.00, 0.52, 0.12], [1.00, 0.97, 0.90]],  # orange, white
-        [[0.93, 0.22, 0.25], [1.00, 0.92, 0.72]],  # red, cream
-        [[0.20, 0.80, 0.78], [0.06, 0.16, 0.30]],  # turquoise, midnight
-        [[0.97, 0.97, 0.95], [0.12, 0.12, 0.14]],  # white, black
-        [[0.98, 0.55, 0.75], [0.40, 0.05, 0.30]],  # pink, plum
-        [[0.62, 0.88, 0.25], [0.08, 0.25, 0.16]],  # lime, forest
-        [[0.16, 0.30, 0.85], [1.00, 0.88, 0.30]],  # blue, yellow
+        [[1.00, 0.84, 0.18], [0.10, 0.12, 0.34]],  # yellow, navy
+        [[1.00, 0.60, 0.16], [0.30, 0.08, 0.02]],  # orange, brown
+        [[1.00, 0.46, 0.42], [0.30, 0.02, 0.08]],  # coral, maroon
+        [[0.24, 0.86, 0.82], [0.05, 0.14, 0.30]],  # turquoise, midnight
+        [[0.98, 0.97, 0.94], [0.10, 0.10, 0.12]],  # white, black
+        [[1.00, 0.66, 0.84], [0.38, 0.04, 0.30]],  # pink, plum
+        [[0.68, 0.92, 0.28], [0.06, 0.24, 0.14]],  # lime, forest
+        [[0.56, 0.78, 1.00], [0.08, 0.12, 0.46]],  # sky, blue
     ]
 )
 N_FISH, N_SCENE = 12, 16  # random numbers per image: one row for its fish, one for its scene
@@ -115,8 +115,8 @@ def _by_name(names, index, draw, *rows):
 def _draw_fish(species, what, r, background, sketch):
     """r (n, N_FISH) uniform numbers: pose and colours, in the order in which they are used here."""
     r = r[:, :, None, None]
-    scale = 1.0 + 0.20 * (r[:, 0] - 0.5)
-    angle = (r[:, 1] - 0.5) * np.deg2rad(56)
+    scale = 1.22 + 0.16 * (r[:, 0] - 0.5)
+    angle = (r[:, 1] - 0.5) * np.deg2rad(24)
     facing = torch.where(r[:, 2] < 0.5, -1.0, 1.0)
     y, x = torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2.0] * 2, indexing="ij")
     x, y = x - 3 * (r[:, 3] - 0.5), y - 5 * (r[:, 4] - 0.5)
@@ -128,7 +128,7 @@ def _draw_fish(species, what, r, background, sketch):
     fin = _ellipse((u + 1) / 5.5, (v + b - 1.0) / 3.2, 5.5, 3.2)
     tail = torch.minimum(4.2 - 0.75 * (u + a) - v.abs(), u + a + 4.5 - 0.35 * v.abs()).minimum(-u - 6)
     eye, pupil = (_cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
-    phase = 2 * np.pi * r[:, 6:8]
+    phase = 0.8 * (r[:, 6:8] - 0.5)  # the pattern sits where it sits on its species, give or take
     marking = _by_name(species, what, _marking, u, v, phase)
 
     if sketch:  # pencil on paper: outlines, hatched markings, the scene as faint shading
@@ -191,8 +191,7 @@ def _marking(name, u, v, phase):
         case "chevrons":
             return _bands(torch.sin(k * (0.8 * u + v.abs()) + p))
         case "eye-spot":
-            d = ((u + 1.5) ** 2 + v**2).sqrt()
-            return _cover(3.9 - d) - _cover(2.4 - d) + _cover(1.1 - d)
+            return _cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt())
         case "two-tone":
             return _cover(-v + 0.5 * torch.sin(0.5 * u + p))
         case "saddle":

@@ -29,7 +29,7 @@ class BottleneckMixing:
         steps: int = 20,  # of sampling; the released code takes 100
         window: tuple[int, int] = (0, T),  # timesteps at which it is mixed; the paper: all
         blocks: tuple[str, ...] = ("mid",),
-        anchor_time: float = 1.0,  # the anchor is noised to this fraction of t; the paper: the same t
+        anchor_time: float = 0.5,  # the anchor is noised to this share of t, from notebook 04; the paper: 1, the same t
         anchor_noise: str = "fresh",  # or shared by the candidates of an anchor, which saves encoder passes
         sampler: str = "ddim",
         eta: float = 0.1,
@@ -46,6 +46,34 @@ class BottleneckMixing:
             return sample(self.unet, anchors=scale(anchors[rows]).to(where), candidates=k, seed=seed, **self.how)
 
         return _in_parts(len(anchors), k, seed, where, draw)
+
+
+class NoiseAndDenoise:
+    """SDEdit: the anchor noised part-way and denoised again; what is coarse stays, what is fine is drawn anew.
+
+    https://arxiv.org/abs/2108.01073
+    """
+
+    def __init__(
+        self,
+        unet,
+        *,
+        strength: float = 0.6,  # share of the steps that is taken: 1 begins in (nearly) pure noise
+        steps: int = 20,  # of a whole sampling
+        sampler: str = "ddim",
+        eta: float = 0.1,
+    ):
+        self.unet = unet
+        self.how = dict(strength=strength, steps=steps, sampler=sampler, eta=eta)
+        self.settings = {"generator": "noise and denoise", "weights": fingerprint(unet), **self.how}
+
+    def generate(self, anchors: torch.Tensor, k: int, seed: int) -> torch.Tensor:
+        """k candidates for each anchor, each from its own noise."""
+
+        def draw(rows, seed):
+            return sample(self.unet, start=scale(anchors[rows]).repeat_interleave(k, 0), seed=seed, **self.how)
+
+        return _in_parts(len(anchors), k, seed, next(self.unet.parameters()).device, draw)
 
 
 class ClassConditional:

@@ -39,6 +39,7 @@ def train(
     config: TrainingConfig,
     *,
     labels: torch.Tensor | None = None,  # of a network with classes: what or where; by default the images' labels
+    init: UNet | None = None,  # start from these weights; the classes they lack start at zero, so nothing is lost
     save_every: int = 500,  # steps between checkpoints
     on_save: Callable[[int, UNet], None] | None = None,
 ) -> Run | None:
@@ -57,18 +58,38 @@ def train(
         described["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
     elif labels is not None:
         raise Problem("labels were given to a network without classes: set unet.classes, or leave them out")
+    if init is not None:
+        from synpos_lib.diffusion.generators import fingerprint
+
+        _check_init(init.config, config.unet)
+        described["init"] = fingerprint(init)
     if not here.first:
-        _loop(None, images.images, labels, config, here, save_every, None)
+        _loop(None, images.images, labels, config, here, save_every, None, init)
         return None
     with open_run(folder, described, ("synpos_lib.diffusion.training",)) as run:
         if not run.done:
-            _loop(run, images.images, labels, config, here, save_every, on_save)
+            _loop(run, images.images, labels, config, here, save_every, on_save, init)
     return run
 
 
-def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Processes, save_every, on_save) -> None:
+def _check_init(given: UNetConfig, wanted: UNetConfig) -> None:
+    """Weights to start from must be of the same network; only classes may be added, and dropout changed."""
+    fit = given.classes in (0, wanted.classes)
+    if not fit or dataclasses.replace(given, classes=wanted.classes, dropout=wanted.dropout) != wanted:
+        raise Problem(f"init is a network with {given}, and this recipe trains one with {wanted}: give one that fits")
+
+
+def _with_weights_of(init: UNet, unet: UNet) -> None:
+    """Copy all weights of init; what it lacks, the embedding of the classes, becomes zero."""
+    zeros = {name: torch.zeros_like(value) for name, value in unet.state_dict().items()}
+    unet.load_state_dict(zeros | init.state_dict())
+
+
+def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Processes, save_every, on_save, init) -> None:
     torch.manual_seed(config.seed)
     unet = UNet(config.unet).to(here.device)
+    if init is not None:
+        _with_weights_of(init, unet)
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
     optimizer = training.make_optimizer(unet, config)
     first = _restore(run, here, {"unet": unet, "ema": ema, "optimizer": optimizer})

@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.features import features
-from synpos_lib.diffusion.training import T, check_labels
+from synpos_lib.diffusion.training import T, alpha_bar, check_labels
 from synpos_lib.errors import Problem, suggest
 
 SAMPLERS = {
@@ -58,10 +58,13 @@ def sample(
     eta=0.1,  # of DDIM: 0 = deterministic, 1 = as random as DDPM
     labels=None,  # (n,) of a network with classes; without labels it is told "no class"
     guidance=0.0,  # how far beyond the label's own prediction; the released class-conditional code: 1.8
+    start=None,  # (n, 3, H, W) in [-1, 1]: begin with these images, noised part-way, instead of with noise alone
+    strength=1.0,  # how far they are noised: the share of the steps that is taken
+    noise=None,  # like the images made: begin with this noise, such as that of `inverted`, and not with drawn noise
     seed=0,
     on_step=None,  # on_step(i, t, x) after every step
 ):
-    """Images in [-1, 1]: n free ones, or `candidates` for every anchor, (B * candidates, 3, H, W)."""
+    """Images in [-1, 1]: n free ones, one for every `start`, or `candidates` for every anchor: (n, 3, H, W)."""
     if not 0 <= w <= 1:
         raise Problem(f"w must lie in [0, 1], not {w}")
     if not 0 <= anchor_time <= 1:
@@ -69,6 +72,10 @@ def sample(
     if anchor_noise not in ("fresh", "shared"):
         raise Problem(f"unknown anchor_noise '{anchor_noise}': choose from fresh, shared")
     size, device = unet.config.image_size, next(unet.parameters()).device
+    if start is not None:
+        if not 0 < strength <= 1:
+            raise Problem(f"strength must lie above 0 and be at most 1, not {strength}")
+        n = len(start)
     if anchors is not None:
         if anchors.shape[1:] != (3, size, size):
             raise Problem(f"anchors must have the shape (B, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
@@ -77,14 +84,22 @@ def sample(
             anchors = anchors.repeat_interleave(candidates, 0)
     if guidance and labels is None:
         raise Problem(f"a guidance of {guidance} needs labels to guide towards: pass labels, or leave it at 0")
-    labels, no_class = label_inputs(unet, labels, n)
+    if labels is not None:
+        if not unet.config.classes:
+            raise Problem("this network was trained without labels: leave them out, or train one with unet.classes")
+        check_labels(labels, n, unet.config.classes)
+        labels = labels.to(device)
     rng = runtime.generator(seed, "sample", where=device)
     noise_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
     steps_of = scheduler(sampler, steps, unet.config.prediction)
     extra = {"eta": eta} if sampler == "ddim" else {}
 
-    x = torch.randn(n, 3, size, size, generator=rng, device=device)
-    for i, t in enumerate(steps_of.timesteps.tolist()):
+    x = torch.randn(n, 3, size, size, generator=rng, device=device) if noise is None else noise.to(device)
+    taken = steps_of.timesteps
+    if start is not None:
+        taken = last(taken, strength)
+        x = steps_of.add_noise(start.to(device), x, taken[:1].to(device))
+    for i, t in enumerate(taken.tolist()):
         mix = {}
         if anchors is not None and w < 1 and window[0] <= t < window[1]:
             h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, steps_of, noise_rng)
@@ -94,36 +109,45 @@ def sample(
             times = torch.full((n,), t, device=device)
             prediction = unet(x, times, labels).float()
             if guidance:
-                prediction = (1 + guidance) * prediction - guidance * unet(x, times, no_class).float()
+                prediction = (1 + guidance) * prediction - guidance * unet(x, times).float()
         x = steps_of.step(prediction, t, x, generator=rng, **extra).prev_sample
         if on_step is not None:
             on_step(i, t, x)
     return x.clamp(-1, 1)
 
 
+def last(times, strength):
+    """The share of the steps, at the end, that is taken when sampling starts from images: at least one."""
+    return times[-max(1, round(strength * len(times))) :]
+
+
+@torch.no_grad()
+def inverted(unet, images, *, steps=100, strength=1.0):
+    """The noise that is in these images: from it, `sample` with start=images and eta 0 draws them again. Like images.
+
+    DDIM run backwards (https://arxiv.org/abs/2010.02502), told "no class": from x at the time before, to x' at t,
+
+        x' = sqrt(alpha_bar_t) (x - s eps) / sqrt(alpha_bar) + s_t eps,   eps = eps(x, t),   s = sqrt(1 - alpha_bar)
+    """
+    x = clean = images.to(next(unet.parameters()).device)
+    before = torch.ones((), device=x.device)  # alpha_bar of x
+    for t in last(scheduler("ddim", steps, unet.config.prediction).timesteps, strength).flip(0).tolist():
+        now, a = torch.full((len(x),), t, device=x.device), alpha_bar()[t].to(x.device)
+        eps = unet(x, now).float()
+        if unet.config.prediction == "v_prediction":
+            eps = a.sqrt() * eps + (1 - a).sqrt() * x
+        x, before = a.sqrt() * (x - (1 - before).sqrt() * eps) / before.sqrt() + (1 - a).sqrt() * eps, a
+    return (x - before.sqrt() * clean) / (1 - before).sqrt()
+
+
 def anchor_features(unet, anchors, t, blocks, steps_of, rng):
     """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
-    _, no_class = label_inputs(unet, None, len(anchors))
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
     with features(unet, blocks) as seen:
-        run(steps_of.add_noise(anchors, noise, times), times, no_class)
+        run(steps_of.add_noise(anchors, noise, times), times)
     return seen
-
-
-def label_inputs(unet, labels, n):
-    """What a network with classes is told for n images, the labels and "no class": (n,) each; without classes None."""
-    classes, device = unet.config.classes, next(unet.parameters()).device
-    if not classes:
-        if labels is not None:
-            raise Problem("this network was trained without labels: leave them out, or train one with unet.classes")
-        return None, None
-    no_class = torch.full((n,), classes, device=device)
-    if labels is None:
-        return no_class, no_class
-    check_labels(labels, n, classes)
-    return labels.to(device), no_class
 
 
 def to_uint8(x):

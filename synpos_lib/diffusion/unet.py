@@ -1,9 +1,10 @@
 """diffusers' `UNet2DModel` in two halves: encode(x, t) -> (h, skips), decode(h, skips, t) -> prediction.
 
-    unet(x, t) = decode(*encode(x, t), t), bit for bit;   h = output of the middle block (the bottleneck)
+    unet(x, t) = decode(*encode(x, t), t);   h = output of the middle block (the bottleneck)
 
 Differs from the reference in: the embedded data's network works on patches of 2 × 2 pixels, is narrow, has no
-attention, and its bottleneck is averaged over space (`pooled`), so that it can carry *what* but no layout.
+attention, its bottleneck is averaged over space (`pooled`), so that it can carry *what* but no layout, and it also
+scales and shifts every layer of the decoder (`heard`), so that a small decoder cannot do without it.
 """
 
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ class UNetConfig:
     attention: tuple[int, ...] = (1,)  # levels with self-attention; level 1 is 16 × 16 pixels
     middle_attention: bool = True
     pooled: bool = False  # the bottleneck is averaged over space before it is decoded
+    heard: bool = False  # the bottleneck is added to the embedding of t that scales and shifts the decoder's layers
     layers: int = 2  # residual blocks per level
     groups: int = 32  # of GroupNorm
     dropout: float = 0.1
@@ -49,6 +51,7 @@ EMBEDDED = UNetConfig(
     attention=(),
     middle_attention=False,
     pooled=True,
+    heard=True,
     layers=1,
     groups=8,
     dropout=0.0,
@@ -71,10 +74,13 @@ class UNet(nn.Module):
             up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
             layers_per_block=config.layers,
             add_attention=config.middle_attention,
+            resnet_time_scale_shift="scale_shift" if config.heard else "default",
             norm_num_groups=config.groups,
             dropout=config.dropout,
             num_class_embeds=config.classes + 1 if config.classes else None,
         )
+        if config.heard:
+            self.hear = nn.Linear(config.channels[-1], self.unet.time_embedding.linear_2.out_features)
         if config.pooled:
             self.unet.mid_block.register_forward_hook(lambda module, inputs, h: _pool(h))
         for module in self.modules():
@@ -83,8 +89,8 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x, t, labels=None):
-        """diffusers' own forward pass, between patches."""
-        return self._pixels(self.unet(self._patches(x), t, labels).sample)
+        """Noisy images (B, 3, H, W) at timesteps t (B,) -> prediction; without labels a network is told "no class"."""
+        return self.decode(*self.encode(x, t, labels), t, labels)
 
     def encode(self, x, t, labels=None):
         """Noisy images (B, 3, H, W) at timesteps t (B,) -> bottleneck h, and the skips, finest first."""
@@ -99,6 +105,8 @@ class UNet(nn.Module):
     def decode(self, h, skips, t, labels=None):
         """Bottleneck and skips -> prediction (B, 3, H, W)."""
         emb = self._embed(t, labels)
+        if self.config.heard:
+            emb = emb + self.hear(h.mean((2, 3)))
         for block in self.unet.up_blocks:
             n = len(block.resnets)
             h = block(h, skips[-n:], emb)
@@ -106,8 +114,12 @@ class UNet(nn.Module):
         return self._pixels(self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h))))
 
     def _embed(self, t, labels):
-        emb = self.unet.time_embedding(self.unet.time_proj(t).to(self.unet.dtype))
+        emb, labels = self.unet.time_embedding(self.unet.time_proj(t).to(self.unet.dtype)), self._told(labels, t)
         return emb if labels is None else emb + self.unet.class_embedding(labels).to(emb.dtype)
+
+    def _told(self, labels, t):
+        no_class = self.config.classes
+        return torch.full_like(t, no_class) if labels is None and no_class else labels
 
     def _patches(self, x):
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)

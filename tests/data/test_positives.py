@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from synpos_lib.data import positives
+from synpos_lib.data import catalog, positives
 from synpos_lib.errors import Problem
 
 
@@ -127,3 +127,13 @@ def test_a_store_that_was_touched_is_not_believed(tmp_path, anchors):
         file.write(b"\0\0\0\0\0")
     with pytest.raises(Problem, match="cannot be believed"):
         positives.read(tmp_path / "store", anchors)
+
+
+def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
+    anchors, others = catalog.load("scenes", n=5), catalog.load("scenes", n=5, seed=1)
+    candidates = torch.stack([others.images, anchors.images], 1)  # (5, 2, 3, 32, 32)
+    positives.keep(tmp_path / "oracle", anchors, candidates, {"generator": "oracle"})
+    array = positives.read(tmp_path / "oracle", anchors)
+    assert (torch.tensor(array).permute(0, 1, 4, 2, 3) == candidates).all()
+    with pytest.raises(Problem, match="other images"):
+        positives.read(tmp_path / "oracle", others)

@@ -22,6 +22,7 @@ TINY = UNetConfig(
 )
 WITH_ATTENTION = dataclasses.replace(TINY, attention=(1,), middle_attention=True, layers=2, patch=1)
 POOLED = dataclasses.replace(TINY, pooled=True, prediction="v_prediction")
+HEARD = dataclasses.replace(POOLED, heard=True)
 
 
 def network(config=POOLED, seed=0) -> UNet:
@@ -57,15 +58,39 @@ def test_the_target_gives_back_the_image(batch, prediction):
 
 
 @pytest.mark.parametrize("config", [TINY, POOLED, WITH_ATTENTION])
-def test_decode_of_encode_is_the_plain_forward_pass_bit_for_bit(config, batch):
-    unet = network(config)
-    h, skips = unet.encode(*batch)
-    assert torch.equal(unet.decode(h, skips, batch[1]), unet(*batch))
+def test_decode_of_encode_is_diffusers_own_forward_pass_bit_for_bit(config, batch):
+    unet, (x, t) = network(config), batch
+    h, skips = unet.encode(x, t)
+    own = torch.nn.functional.pixel_unshuffle(x, config.patch).contiguous(memory_format=torch.channels_last)
+    plain = torch.nn.functional.pixel_shuffle(unet.unet(own, t).sample, config.patch)
+    assert torch.equal(unet.decode(h, skips, t), plain)
+    assert torch.equal(unet(x, t), plain)
 
 
-def test_without_patches_and_pooling_the_network_is_diffusers_own(batch):
-    unet = network(dataclasses.replace(TINY, patch=1))
-    assert torch.allclose(unet(*batch), unet.unet(*batch).sample, atol=1e-6)
+def test_a_heard_bottleneck_reaches_the_decoder_through_the_embedding_of_t(batch):
+    """Only the decoder's, and only by hear(mean h): with hear silenced the network is diffusers' own."""
+    unet, (x, t) = network(HEARD), batch
+    h, skips = unet.encode(x, t)
+    told = unet.unet.time_embedding(unet.unet.time_proj(t)) + unet.hear(h.mean((2, 3)))
+    y = h
+    for block, n in zip(unet.unet.up_blocks, (2, 2), strict=True):
+        y, skips = block(y, skips[-n:], told), skips[:-n]
+    y = unet.unet.conv_out(unet.unet.conv_act(unet.unet.conv_norm_out(y)))
+    assert torch.allclose(unet(x, t), torch.nn.functional.pixel_shuffle(y, 2), atol=1e-6)
+    torch.nn.init.zeros_(unet.hear.weight), torch.nn.init.zeros_(unet.hear.bias)
+    own = torch.nn.functional.pixel_unshuffle(x, 2)
+    assert torch.allclose(unet(x, t), torch.nn.functional.pixel_shuffle(unet.unet(own, t).sample, 2), atol=1e-6)
+
+
+def test_another_view_keeps_the_middle_and_takes_its_surroundings_from_the_next_image():
+    """Where they are flat colours, each pixel of the view is one of the two, or where they meet between them."""
+    x = torch.linspace(-1, 1, 64)[:, None, None, None].expand(64, 3, 32, 32).contiguous()
+    view = training.other_view(x, torch.Generator().manual_seed(0))
+    assert torch.allclose(view[:, :, 16, 16], x[:, :, 16, 16], atol=1e-5)
+    corners = view[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert torch.allclose(corners, x.roll(1, 0)[:, :, :1, 0].expand(-1, -1, 4), atol=1e-5)
+    share = (view - x).abs().amax(1).lt(1e-4).float().mean((1, 2))  # of the image that is its own
+    assert 0.05 < share.min() and share.max() < 0.6 and share.std() > 0.02
 
 
 def test_features_are_read_and_replaced_and_the_hooks_are_gone_afterwards(batch):
@@ -247,7 +272,8 @@ def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
 
 
 def test_an_unknown_model_names_the_known_ones(tmp_path):
-    open_run(tmp_path / "runs" / "diffusion-sceens", {})  # begun, not finished
+    with open_run(tmp_path / "runs" / "diffusion-sceens", {}):
+        pass  # begun, not finished
     with pytest.raises(Problem, match="there is no diffusion model of 'sceens'.*did you mean 'scenes'"):
         model.load("sceens", tmp_path)
 

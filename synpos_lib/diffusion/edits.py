@@ -1,0 +1,155 @@
+"""Generators that edit: each candidate of an anchor follows one prompt.
+
+generate(anchors, k, seed):   uint8 (B, 3, H, W) -> (B, k, 3, H, W), k = the number of prompts, candidate j by prompt j
+
+They are generators like those of `generators`, so an edited set is a store: continued, sharded, verified.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synpos_lib import runtime
+from synpos_lib.classify import scale
+from synpos_lib.data.scenes import SCENES
+from synpos_lib.diffusion.generators import _in_parts, fingerprint
+from synpos_lib.diffusion.hub import load_pipeline, resize, weights_of
+from synpos_lib.diffusion.model import load
+from synpos_lib.diffusion.sampling import inverted, sample
+from synpos_lib.errors import Problem, suggest
+
+TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, as told by its re-implementations
+BATCH = 16  # images that InstructPix2Pix edits at once
+
+
+class SceneEdit:
+    """The embedded data's edit: the anchor is turned into noise, all or part of the way, and back as another scene.
+
+    A diffusion model of the scenes has the prompts as its classes. The noise is the anchor's own, found by running
+    DDIM backwards without a class, so that only what the prompt changes changes; or it is drawn, as in SDEdit
+    (https://arxiv.org/abs/2108.01073), which loses the pattern on the fish before it changes the scene.
+    """
+
+    def __init__(
+        self,
+        unet,
+        prompts: Sequence[str] = SCENES,
+        *,
+        noise: str = "own",  # or drawn
+        strength: float = 1.0,  # share of the steps that is taken: the fewer, the nearer to the anchor, its place too
+        guidance: float = 2.0,  # towards the prompt: (1 + guidance) * with the label - guidance * without
+        steps: int = 20,  # of a whole sampling
+    ):
+        _check_prompts(prompts)
+        if noise not in ("own", "drawn"):
+            raise Problem(f"unknown noise '{noise}' ({suggest(noise, ('own', 'drawn'))})")
+        for prompt in prompts:
+            if prompt not in SCENES:
+                raise Problem(f"this model has never seen the prompt '{prompt}' ({suggest(prompt, SCENES)})")
+        if unet.config.classes != len(SCENES):
+            raise Problem(
+                f"a network that edits scenes knows the {len(SCENES)} of them as classes, and this one knows "
+                f"{unet.config.classes}: load 'scenes-by-scene'"
+            )
+        self.unet, self.prompts, self.noise = unet, tuple(prompts), noise
+        self.how = dict(strength=strength, guidance=guidance, steps=steps, eta=0.0)
+        settings = {"generator": "scene edit", "weights": fingerprint(unet), "prompts": list(prompts), "noise": noise}
+        self.settings = settings | self.how
+
+    def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
+        """One edit for each anchor and prompt."""
+        _check_count(k, self.prompts)
+        where = next(self.unet.parameters()).device
+        told = torch.tensor([SCENES.index(prompt) for prompt in self.prompts])
+
+        def draw(rows, seed):
+            images = scale(anchors[rows]).to(where)
+            how = {**self.how, "start": images.repeat_interleave(k, 0), "labels": told.repeat(len(rows))}
+            if self.noise == "own":
+                own = inverted(self.unet, images, steps=how["steps"], strength=how["strength"])
+                how["noise"] = own.repeat_interleave(k, 0)
+            return sample(self.unet, seed=seed, **how)
+
+        return _in_parts(len(anchors), k, seed, where, draw)
+
+
+class InstructPix2Pix:
+    """DiffuseMix's generator as released: InstructPix2Pix with the Euler ancestral sampler.
+
+    Differs from the released code in: noise of its own for every batch, so that a store can be continued and sharded
+    (released: no seed); images are brought back to the anchors' size, whatever that is (released: all have 256 pixels).
+    """
+
+    NAME = "timbrooks/instruct-pix2pix"  # on the hub
+
+    def __init__(
+        self,
+        pipeline,
+        prompts: Sequence[str],
+        *,
+        template: str = "{prompt}",  # the bare word, as in the released code; TEMPLATE is the paper's sentence
+        guidance: float = 4.0,  # the released value
+        image_guidance: float = 1.5,  # this and the steps: not set in the released code, so diffusers' own
+        steps: int = 100,
+        size: int = 256,  # pixels that the model works on; the first release had 512
+    ):
+        _check_prompts(prompts)
+        if "{prompt}" not in template:
+            raise Problem(f"the template '{template}' has no place for the prompt: write {{prompt}} into it")
+        from diffusers import EulerAncestralDiscreteScheduler
+
+        pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+        self.pipeline, self.size = pipeline, size
+        self.prompts = tuple(template.replace("{prompt}", prompt.strip()) for prompt in prompts)
+        self.how = {
+            "guidance_scale": guidance,
+            "image_guidance_scale": image_guidance,
+            "num_inference_steps": steps,
+        }
+        settings = {"generator": "InstructPix2Pix", "weights": weights_of(pipeline), "prompts": list(self.prompts)}
+        self.settings = settings | self.how | {"size": size}
+
+    @classmethod
+    def load(cls, prompts: Sequence[str], folder_or_name: str = NAME, **how) -> "InstructPix2Pix":
+        """The generator with the model in a folder, or of that name on the hub."""
+        from diffusers import StableDiffusionInstructPix2PixPipeline
+
+        return cls(load_pipeline(StableDiffusionInstructPix2PixPipeline, folder_or_name), prompts, **how)
+
+    def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
+        """One edit for each anchor and prompt."""
+        _check_count(k, self.prompts)
+        made = []
+        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
+            images = F.interpolate(part.float() / 255, (self.size, self.size), mode="bicubic", antialias=True)
+            x = self.pipeline(
+                list(self.prompts) * len(part),
+                image=images.clamp(0, 1).repeat_interleave(k, 0),
+                generator=runtime.generator(seed, "edits", i),  # on the processor: the same noise on every device
+                output_type="pt",
+                **self.how,
+            ).images
+            made.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
+        return torch.cat(made)
+
+
+def by_name(editor: str, folder: Path, prompts: dict[str, str], *, steps: int) -> SceneEdit | InstructPix2Pix:
+    """The editor: "scenes-by-scene", told the prompts' short names, or InstructPix2Pix, told their words."""
+    if editor == "scenes-by-scene":
+        return SceneEdit(load(editor, folder), list(prompts), steps=steps)
+    return InstructPix2Pix.load(list(prompts.values()), editor, steps=steps)
+
+
+def _check_prompts(prompts: Sequence[str]) -> None:
+    if isinstance(prompts, str) or not prompts or not all(isinstance(p, str) and p.strip() for p in prompts):
+        raise Problem(f"prompts must be a list of words, none of them empty, and not {prompts!r}")
+    if len(set(prompts)) < len(prompts):
+        raise Problem(f"the prompts {list(prompts)} name one twice: keep one")
+
+
+def _check_count(k: int, prompts: Sequence[str]) -> None:
+    if k != len(prompts):
+        raise Problem(f"{k} candidates were asked for and there are {len(prompts)} prompts: one candidate per prompt")

@@ -1,0 +1,162 @@
+"""Generators whose model is one of the large published ones, read from a local folder or from the hub's cache.
+
+    pipeline = load_pipeline(StableDiffusionImageVariationPipeline, "/models/sd-image-variations")
+    generator = ImageVariations(pipeline)
+
+They are generators like those of `generators`. Nothing is downloaded unless downloads are allowed (--download).
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synpos_lib import runtime
+from synpos_lib.diffusion.generators import fingerprint
+from synpos_lib.errors import Problem
+
+BATCH = 16  # images made at once: MixDiff's released code
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def load_pipeline(cls: type, folder_or_name: str | Path, *, revision: str | None = None):
+    """The pipeline of this diffusers class, from a folder, or by its name on the hub, such as "lambdalabs/…".
+
+    Half precision on a GPU and without the safety checker, as in the released code; weights are never unpickled.
+    """
+    folder = Path(folder_or_name).expanduser()
+    if not folder.is_dir():
+        folder = _from_hub(cls, str(folder_or_name), revision)
+    _check_folder(cls, folder)
+    _no_bars()
+    try:
+        pipeline = cls.from_pretrained(
+            folder, safety_checker=None, requires_safety_checker=False, local_files_only=True
+        )
+    except Exception as error:  # from_pretrained raises nearly anything on files that are not whole
+        raise Problem(f"{_damaged(cls, folder)} ({_first_line(error)}): {_MEND}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    where = runtime.device()
+    return pipeline.to(where, torch.float16 if where.type == "cuda" else torch.float32)
+
+
+def weights_of(pipeline) -> str:
+    """Which weights these are: a fingerprint of all of a pipeline's networks."""
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+    prints = " ".join(f"{name} {fingerprint(networks[name])}" for name in sorted(networks))
+    return hashlib.sha256(prints.encode()).hexdigest()[:16]
+
+
+_MEND = "copy or download the whole model again, or use the embedded data's own generators"
+
+
+def _from_hub(cls: type, name: str, revision: str | None) -> Path:
+    """The folder in the hub's cache that holds a model; it is downloaded there only if that is allowed."""
+    said = f"there is no folder '{name}'"
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise Problem(f"{said}: name the folder of a {cls.__name__}, or a model on the hub as OWNER/NAME")
+    allowed = "SYNPOS_DOWNLOAD" in os.environ
+    version = f"'{name}'" + (f", revision {revision}," if revision else "")
+    try:
+        return Path(cls.download(name, revision=revision, local_files_only=not allowed))
+    except Exception as error:  # what the hub's client raises has no common class
+        if allowed:
+            raise Problem(f"{said}, and {version} could not be downloaded ({_first_line(error)})") from error
+        raise Problem(
+            f"{said}, and {version} is not, or not whole, in the hub's cache, while downloads are not allowed: "
+            f"give a folder with the model, or allow its download (--download)"
+        ) from error
+
+
+def _check_folder(cls: type, folder: Path) -> None:
+    """One clear sentence when a folder lacks something that its own index names."""
+    index = folder / "model_index.json"
+    if not index.exists():
+        raise Problem(f"{folder} lacks model_index.json, so it is no diffusers model, or not all of one: {_MEND}")
+    try:
+        parts = json.loads(index.read_text())
+    except ValueError as error:
+        raise Problem(f"{_damaged(cls, folder)} (model_index.json is cut short): {_MEND}") from error
+    if parts.get("_class_name") != cls.__name__:
+        raise Problem(f"{folder} holds a {parts.get('_class_name')}, and what is needed is a {cls.__name__}")
+    named = [name for name, part in parts.items() if isinstance(part, list) and part[0] and name != "safety_checker"]
+    missing = [name for name in named if not any((folder / name).glob("*"))]
+    if missing:
+        raise Problem(f"{folder} is only part of a {cls.__name__}: {', '.join(missing)} is missing or empty; {_MEND}")
+
+
+def _no_bars() -> None:
+    """No progress bars while a model is read: it takes seconds."""
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _damaged(cls: type, folder: Path) -> str:
+    return f"{folder} is damaged, or only part of a {cls.__name__}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+
+
+# ------------------------------------------------------------------------------------- image variations
+
+
+class ImageVariations:
+    """MixDiff's generator: Stable Diffusion, told what CLIP sees in the anchor instead of a text.
+
+    Differs from the reference in: noise of its own for every batch, so that a store can be continued and sharded
+    (released: one stream of noise for the whole run); images are brought back to the anchors' size here.
+    """
+
+    NAME, REVISION = "lambdalabs/sd-image-variations-diffusers", "v2.0"  # what was released, on the hub
+
+    def __init__(
+        self,
+        pipeline,
+        *,
+        steps: int = 50,  # of sampling; the released value, as is the guidance
+        guidance: float = 3.0,
+    ):
+        self.pipeline = pipeline
+        self.how = {"num_inference_steps": steps, "guidance_scale": guidance}
+        self.settings = {"generator": "image variations", "weights": weights_of(pipeline), **self.how}
+
+    @classmethod
+    def load(cls, folder_or_name: str = NAME, **how) -> "ImageVariations":
+        """The generator with the model in a folder, or of that name on the hub."""
+        from diffusers import StableDiffusionImageVariationPipeline
+
+        revision = cls.REVISION if folder_or_name == cls.NAME else None
+        return cls(load_pipeline(StableDiffusionImageVariationPipeline, folder_or_name, revision=revision), **how)
+
+    def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
+        """k variations of each anchor."""
+        made = []
+        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
+            noise = runtime.generator(seed, "variations", i)  # on the processor: the same noise on every device
+            seen = self.clip_input(part).to(self.pipeline.device)
+            x = self.pipeline(seen, num_images_per_prompt=k, generator=noise, output_type="pt", **self.how).images
+            made.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
+        return torch.cat(made)
+
+    def clip_input(self, images: Tensor) -> Tensor:
+        """What CLIP is shown: resized (bicubic, no antialiasing) to its 224 pixels, as in the released code."""
+        size = self.pipeline.image_encoder.config.image_size
+        x = F.interpolate(images.float() / 255, (size, size), mode="bicubic", align_corners=False)
+        mean, std = torch.tensor([CLIP_MEAN, CLIP_STD])[:, None, :, None, None]
+        return (x - mean) / std
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images in [0, 1], of any size, as uint8 ones of this size on the processor."""
+    x = F.interpolate(images.float().cpu(), size, mode="bicubic", antialias=True, align_corners=False)
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,177 @@
+"""A tiny pipeline of the released class, random but whole, saved to disk: loaded, used, stored, and damaged."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from synpos_lib.data import positives
+from synpos_lib.diffusion import hub
+from synpos_lib.errors import Problem
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Stable Diffusion image variations with a few thousand weights; CLIP sees 24 pixels, images have 32."""
+    from diffusers import (
+        AutoencoderKL,
+        PNDMScheduler,
+        StableDiffusionImageVariationPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    sizes = dict(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1)
+    clip = dict(hidden_size=16, projection_dim=16, intermediate_size=16, patch_size=8, image_size=24)
+    pipeline = StableDiffusionImageVariationPipeline(
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **sizes
+        ),
+        image_encoder=CLIPVisionModelWithProjection(
+            CLIPVisionConfig(num_attention_heads=2, num_hidden_layers=1, **clip)
+        ),
+        unet=UNet2DConditionModel(
+            sample_size=16,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=16,
+            attention_head_dim=8,
+            **sizes,
+        ),
+        scheduler=PNDMScheduler(skip_prk_steps=True),
+        safety_checker=None,
+        feature_extractor=CLIPImageProcessor(size=24, crop_size=24),
+        requires_safety_checker=False,
+    )
+    place = tmp_path_factory.mktemp("hub") / "variations"
+    pipeline.save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def anchors():
+    images = torch.randint(0, 256, (7, 3, 20, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return SimpleNamespace(images=images, fingerprint="f" * 64)
+
+
+def test_variations_are_what_the_pipeline_itself_makes(folder, anchors):
+    """One batch, with the released code's preparation written with torchvision, and the pipeline called directly."""
+    generator = hub.ImageVariations.load(str(folder), steps=3)
+    made = generator.generate(anchors.images, 2, seed=5)
+    assert made.shape == (7, 2, 3, 20, 20) and made.dtype == torch.uint8
+    prepare = transforms.Compose(
+        [
+            transforms.ToTensor(),
+            transforms.Resize((24, 24), transforms.InterpolationMode.BICUBIC, antialias=False),
+            transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        ]
+    )
+    seen = torch.stack([prepare(functional.to_pil_image(image)) for image in anchors.images])
+    assert torch.allclose(generator.clip_input(anchors.images), seen, atol=1e-5)
+    noise = hub.runtime.generator(5, "variations", 0)
+    direct = generator.pipeline(
+        seen, num_images_per_prompt=2, num_inference_steps=3, guidance_scale=3.0, generator=noise, output_type="np"
+    ).images  # (14, 32, 32, 3)
+    small = functional.resize(
+        torch.from_numpy(direct).permute(0, 3, 1, 2), [20, 20], functional.InterpolationMode.BICUBIC
+    )
+    assert (made.flatten(0, 1).float() - 255 * small.clamp(0, 1)).abs().max() <= 1
+
+
+def test_the_defaults_are_the_released_ones(folder):
+    settings = hub.ImageVariations.load(str(folder)).settings
+    assert (settings["num_inference_steps"], settings["guidance_scale"]) == (50, 3.0)
+    assert (hub.ImageVariations.NAME, hub.ImageVariations.REVISION) == (
+        "lambdalabs/sd-image-variations-diffusers",
+        "v2.0",
+    )
+
+
+def test_the_anchor_and_its_own_noise_decide(folder, anchors):
+    generator = hub.ImageVariations.load(str(folder), steps=2)
+    first, again, other = (generator.generate(anchors.images, 1, seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    black = generator.generate(torch.zeros_like(anchors.images), 1, 0)
+    assert not torch.equal(first, black)
+
+
+def test_shards_of_variations_equal_the_whole_store(folder, anchors, tmp_path, monkeypatch):
+    monkeypatch.setattr(positives, "CHUNK", 2)
+    for name, shard in {"whole": (0, 1), "shard0": (0, 2), "shard1": (1, 2)}.items():
+        generator = hub.ImageVariations.load(str(folder), steps=1)
+        positives.make(tmp_path / name, anchors, generator, k=1, shard=shard)
+    positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "merged")
+    whole, merged = (positives.read(tmp_path / name, anchors) for name in ("whole", "merged"))
+    assert np.array_equal(whole, merged) and len(np.unique(whole)) > 10
+
+
+def other_class(place):
+    index = json.loads((place / "model_index.json").read_text())
+    (place / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
+
+
+def cut(name):
+    return lambda place: (place / name).write_bytes((place / name).read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda place: shutil.rmtree(place), "there is no folder"),
+        (lambda place: (place / "model_index.json").unlink(), "lacks model_index.json"),
+        (cut("model_index.json"), "cut short"),
+        (other_class, "holds a StableDiffusionPipeline, and what is needed is a StableDiffusionImageVariationPipeline"),
+        (lambda place: shutil.rmtree(place / "vae"), "vae is missing or empty"),
+        (lambda place: (place / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "damaged, or only part"),
+        (cut("unet/diffusion_pytorch_model.safetensors"), "damaged, or only part"),
+        (cut("image_encoder/model.safetensors"), "damaged, or only part"),
+        (lambda place: (place / "image_encoder" / "config.json").unlink(), "damaged, or only part"),
+    ],
+)
+def test_a_missing_or_half_downloaded_model_gives_one_clear_sentence(folder, tmp_path, harm, said):
+    place = tmp_path / "model"
+    shutil.copytree(folder, place)
+    harm(place)
+    with pytest.raises(Problem, match=said) as problem:
+        hub.ImageVariations.load(str(place))
+    assert "\n" not in str(problem.value) and str(place) in str(problem.value)
+
+
+@pytest.fixture
+def cache(folder, tmp_path, monkeypatch):
+    """The hub's cache with the tiny model in it, under the released name and revision."""
+    from huggingface_hub import constants
+
+    place = tmp_path / "models--lambdalabs--sd-image-variations-diffusers"
+    shutil.copytree(folder, place / "snapshots" / "0123abcd")
+    (place / "refs").mkdir()
+    (place / "refs" / "v2.0").write_text("0123abcd")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return place / "snapshots" / "0123abcd"
+
+
+def test_a_model_in_the_hubs_cache_is_found_by_its_name(cache):
+    assert hub.ImageVariations.load().settings["generator"] == "image variations"
+
+
+def test_a_model_half_in_the_cache_gives_one_clear_sentence(cache):
+    shutil.rmtree(cache / "unet")
+    with pytest.raises(Problem, match="unet is missing|not whole, in the hub's cache"):
+        hub.ImageVariations.load()
+
+
+def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):
+    monkeypatch.delenv("SYNPOS_DOWNLOAD", raising=False)
+    with pytest.raises(Problem, match=r"revision v2.0, is not.* downloads are not allowed: .*--download"):
+        hub.ImageVariations.load()
+    with pytest.raises(Problem, match="OWNER/NAME"):
+        hub.ImageVariations.load("variations")
+    monkeypatch.setenv("SYNPOS_DOWNLOAD", "1")
+    with pytest.raises(Problem, match="could not be downloaded"):  # sockets are blocked
+        hub.ImageVariations.load()
