@@ -87,7 +87,7 @@ def pretrain(
 
 def load_encoder(run: Run, which: str = "online") -> Frozen:
     """The trained encoder of a finished run, "online" or "ema" (the momentum copy), ready to be evaluated."""
-    method, width = build(Config(**{f.name: run.config[f.name] for f in dataclasses.fields(Config)}))
+    method, width = build(config_of(run))
     method.load_state_dict(run.final()["method"])
     if which not in ("online", "ema"):
         raise Problem(f"unknown encoder '{which}' ({suggest(which, ('online', 'ema'))})")
@@ -96,6 +96,20 @@ def load_encoder(run: Run, which: str = "online") -> Frozen:
         raise Problem(f"{run.config['method']} has no momentum encoder: ask for the online one")
     network.to(runtime.device(), memory_format=torch.channels_last).eval()
     return Frozen(network, width, *views.NORMALIZATION[run.config["normalization"]], which)
+
+
+def untrained(run: Run) -> Frozen:
+    """The encoder that a run started from, before its first step."""
+    config = config_of(run)
+    with runtime.own_randomness(config.seed):
+        method, width = build(config)
+    network = method.encoder.to(runtime.device(), memory_format=torch.channels_last).eval()
+    return Frozen(network, width, *views.NORMALIZATION[config.normalization])
+
+
+def config_of(run: Run) -> Config:
+    """The configuration that a run was made with."""
+    return Config(**{field.name: run.config[field.name] for field in dataclasses.fields(Config)})
 
 
 def build(config: Config):

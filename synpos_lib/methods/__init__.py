@@ -62,7 +62,7 @@ _BASES = {
     "simclr-ft": Recipe("feature_transformation.SimCLRFT", "sgd", 0.5, 1024, 1e-4, _RELEASED),
     "mocov2-ft": Recipe("feature_transformation.MoCoV2FT", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO),
 }
-_LAMBDA = {"mocov2": {"lambda_": 0.5}, "mocov2-ft": {"lambda_": 0.5}}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
+_LAMBDA = {"mocov2": 0.5, "mocov2-ft": 0.5}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
 
 
 def _methods() -> dict[str, Recipe]:
@@ -70,7 +70,7 @@ def _methods() -> dict[str, Recipe]:
     named["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC)
     named["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED)
     for name, recipe in _BASES.items():
-        pulled = replace(recipe, role="pull", settings=_LAMBDA.get(name, {"lambda_": 1.0}))
+        pulled = replace(recipe, role="pull", settings={"lambda_": _LAMBDA.get(name, 1.0), "phase_in": (0.0, 0.0)})
         named[f"clsp-{name}"] = pulled
         named[f"clsp-{name}-noaug"] = replace(pulled, views=("plain", "plain"))
         named[f"{name}-aug"] = replace(pulled, role="third view")
@@ -88,6 +88,31 @@ def recipe(name: str) -> Recipe:
     if name not in METHODS:
         raise Problem(f"unknown method '{name}' ({suggest(name, METHODS)})")
     return METHODS[name]
+
+
+def hyperparameters(name: str) -> dict:
+    """Every hyperparameter of a method with the value that is its own."""
+    chosen = recipe(name)
+    _, cls = chosen.method.split(".")
+    return {**getattr(importlib.import_module(chosen.module), cls).__init__.__kwdefaults__, **chosen.settings}
+
+
+def fitted(name: str, *, images: int, batch: int) -> dict:
+    """Hyperparameters for a training of a few hundred steps on few images.
+
+    Queues hold four batches: what is older is stale in a network that changes fast, and in a small data set a long
+    queue holds every image as a negative of itself. Prototypes, which the papers chose for 50,000 images, shrink in
+    proportion, to a batch at the least. A pull is phased in, since the first steps decide whether so short a training
+    gets under way at all (methods/clsp.py), and then has lambda 1 around every method, MoCo too.
+    """
+    own, changed = hyperparameters(name), {}
+    if "queue_size" in own:
+        changed["queue_size"] = min(own["queue_size"], 4 * batch)
+    if "prototypes" in own:
+        changed["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
+    if "phase_in" in own:
+        changed |= {"lambda_": 1.0, "phase_in": (0.2, 0.5)}
+    return changed
 
 
 def build(name: str, encoder, width: int, **hyperparameters):

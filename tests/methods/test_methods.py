@@ -269,6 +269,31 @@ def test_clgan_plays_a_min_max_game():
 # ------------------------------------------------------------------------------------------- bad input
 
 
+def test_a_short_training_has_short_queues_few_prototypes_and_a_pull_that_is_phased_in():
+    fit = {name: methods.fitted(name, images=1_000, batch=64) for name in methods.METHODS}
+    assert fit["simclr"] == fit["mixdiff-simclr"] == fit["barlow"] == {}
+    assert fit["clsp-simclr"] == fit["simclr-aug"] == {"lambda_": 1.0, "phase_in": (0.2, 0.5)}
+    assert fit["mocov2"] == {"queue_size": 256} and fit["clsp-mocov2"] == fit["mocov2"] | fit["clsp-simclr"]
+    assert methods.fitted("swav", images=5_000, batch=256) == {"queue_size": 1024, "prototypes": 300}
+    assert methods.fitted("dino", images=1_500, batch=128) == {"prototypes": 128}  # not fewer than a batch
+    for name, changed in fit.items():
+        methods.build(name, torch.nn.Flatten(), 12, **changed)
+
+
+def test_a_pull_that_is_phased_in_rises_from_nothing_to_lambda_and_is_kept_with_the_state():
+    z0, z1, z2 = torch.randn(3, 6, 8)
+    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), lambda_=0.7, phase_in=(0.2, 0.6))
+    base = method.base.loss([z0, z1])[0]
+    full = CLSP(method.base, lambda_=0.7).loss([z0, z1], z2)[0] - base
+    for progress, share in ((0.0, 0.0), (0.2, 0.0), (0.3, 0.25), (0.6, 1.0), (1.0, 1.0)):
+        method.after_step(progress)
+        torch.testing.assert_close(method.loss([z0, z1], z2)[0] - base, share * full, rtol=1e-3, atol=1e-5)
+    method.after_step(0.4)
+    again = CLSP(method.base, lambda_=0.7, phase_in=(0.2, 0.6))
+    again.load_state_dict(method.state_dict())
+    assert again.phase == method.phase == pytest.approx(0.5)
+
+
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(Problem, match="did you mean 'clsp-simclr'"):
         methods.recipe("clps-simclr")
