@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band of it, the whole of it
 
@@ -134,3 +135,132 @@ def bars(axis, frame, *, x: str, group: str, colours: dict[str, str] = FACTORS) 
 def frame(row: int, columns: int):
     """A red frame around one row of a heat map."""
     return plt.Rectangle((-0.5, row - 0.5), columns, 1, fill=False, edgecolor="#CC3311", linewidth=2.5)
+
+
+def forest(axis, frame, *, colours: dict[str, str] | None = None, unit: str = "percentage points") -> None:
+    """Differences with their intervals, one line per `label`: `mean`, `low`, `high` (shares), `n`, and `group`, if any.
+
+    A filled dot has an interval that leaves out zero; an open dot does not, or is a single run without one.
+    """
+    groups = list(dict.fromkeys(frame.get("group", [])))
+    colours = colours or (dict(zip(groups, TEN, strict=False)) if groups else {})
+    labels = list(dict.fromkeys(frame.label))
+    axis.axvline(0, color="#333333", linewidth=1)
+    for row in frame.to_dict("records"):
+        group = row.get("group")
+        shift = (groups.index(group) - (len(groups) - 1) / 2) * 0.7 / len(groups) if groups else 0.0
+        place, colour = labels.index(row["label"]) + shift, colours.get(group, TEN[1])
+        clear = row["low"] > 0 or row["high"] < 0
+        axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2)
+        axis.plot(
+            100 * row["mean"], place, "o", color=colour, markersize=7, markerfacecolor=colour if clear else "white"
+        )
+        interval = f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]" if row["low"] == row["low"] else ""
+        words = f"{100 * row['mean']:+.1f}{interval}, n = {row['n']}"
+        axis.text(1.02, place, words, transform=axis.get_yaxis_transform(), va="center", fontsize=9, color=colour)
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set(xlabel=unit, ylim=(max(len(labels), 1) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+    for group in groups:
+        axis.plot([], [], "o-", color=colours[group], label=group)
+    if groups:
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(groups))
+
+
+def dots(axis, frame, names: Sequence[str], *, y: str, group: str, colours: dict[str, str]) -> None:
+    """The `value` of every run as a small dot and the mean of each group as a large one, a line per name in `y`."""
+    names = list(names)
+    for i, (name, colour) in enumerate(colours.items()):
+        shift = (i - (len(colours) - 1) / 2) * 0.7 / len(colours)
+        part = frame[frame[group] == name]
+        axis.plot(part.value, [names.index(v) + shift for v in part[y]], "o", color=colour, markersize=3.5, alpha=0.5)
+        means = part.groupby(y, sort=False).value.mean()
+        axis.plot(means, [names.index(v) + shift for v in means.index], "D", color=colour, markersize=7, label=name)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.grid(axis="y", visible=False)
+    for i in range(1, len(names)):
+        axis.axhline(i - 0.5, color="#e6e6e6", linewidth=1)
+
+
+def radar(axis, frame, *, spoke: str, group: str, colours: dict[str, str], low: float, high: float) -> None:
+    """The mean `value` of each group on spokes around a centre, on a polar axis that runs from low to high."""
+    names = list(dict.fromkeys(frame[spoke]))
+    angle = np.append(np.arange(len(names)), 0) * 2 * np.pi / len(names)
+    for name, colour in colours.items():
+        means = frame[frame[group] == name].groupby(spoke).value.mean().reindex(names).to_numpy()
+        axis.plot(angle, np.append(means, means[0]), color=colour, label=name, marker="o", markersize=4)
+        axis.fill(angle, np.append(means, means[0]), color=colour, alpha=0.08)
+    axis.set_xticks(angle[:-1], [name.replace(" ", "\n") for name in names], fontsize=9)
+    axis.set(ylim=(low, high), theta_offset=np.pi / 2, theta_direction=-1)
+    axis.tick_params(axis="x", pad=12)
+    axis.tick_params(axis="y", labelsize=7, labelcolor=NEUTRAL)
+    axis.yaxis.set_major_locator(MaxNLocator(4))
+    axis.set_rlabel_position(180 / len(names))  # between the first two spokes
+
+
+def dot_panels(
+    frame, panel: str, *, y: str, group: str, colours: dict[str, str], xlabel: str, title: str = ""
+) -> Figure:
+    """`dots` side by side, one panel for each value of the column `panel`, on the same axes."""
+    names, lines = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[y]))
+    height = 1.4 + 0.42 * len(lines)
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(2.6 + 3 * len(names), height), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        dots(axis, frame[frame[panel] == name], lines, y=y, group=group, colours=colours)
+        axis.set(title=name, xlabel=xlabel)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def radars(frame, panel: str, *, spoke: str, group: str, colours: dict[str, str], title: str = "") -> Figure:
+    """`radar` side by side, one chart for each value of the column `panel`; circles from 0.5 to 1.1, or wider."""
+    names = list(dict.fromkeys(frame[panel]))
+    means = frame.groupby([panel, spoke, group]).value.mean()
+    ends = {"low": min(0.5, means.min()), "high": max(1.1, means.max())}
+    size = (3.9 * len(names) + 0.6, 4.2)
+    figure, axes = plt.subplots(1, len(names), figsize=size, subplot_kw={"projection": "polar"}, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        radar(axis, frame[frame[panel] == name], spoke=spoke, group=group, colours=colours, **ends)
+        axis.set_title(name, pad=18)
+    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.15, 0.5))
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def curve(axis, frame, *, x: str, colour: str, label: str) -> None:
+    """The `value` of every run as a small dot, and a line through the means."""
+    means = frame.groupby(x).value.mean()
+    axis.plot(frame[x], frame.value, "o", color=colour, markersize=3.5, alpha=0.5)
+    axis.plot(means.index, means, "D-", color=colour, markersize=7, label=label)
+
+
+def curve_panels(frame, panel: str, labels: dict[str, str], *, x: str, group: str, colours: dict[str, str]) -> Figure:
+    """`curve` side by side: a panel for each value of the column `panel`, with the label of its horizontal axis."""
+    figure, axes = plt.subplots(1, len(labels), figsize=(3.9 * len(labels), 3.8), sharey=True, squeeze=False)
+    for axis, (name, label) in zip(axes[0], labels.items(), strict=True):
+        for key, part in frame[frame[panel] == name].groupby(group):
+            curve(axis, part, x=x, colour=colours[key], label=key)
+        axis.set(xlabel=label)
+    axes[0, -1].legend()
+    return figure
+
+
+def gain_panels(frame, panel: str, names: Sequence[str], *, marked: Sequence[str] = (), xlabel: str = "") -> Figure:
+    """Differences `mean`, `low`, `high` of each method, a panel for each value of `panel`; the marked ones in red."""
+    panels = list(dict.fromkeys(frame[panel]))
+    size = (2 + 1.7 * len(panels), 1.3 + 0.3 * len(names))
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
+    for axis, title in zip(axes[0], panels, strict=True):
+        axis.axvline(0, color="#333333", linewidth=1)
+        for row in frame[frame[panel] == title].to_dict("records"):
+            place, colour = names.index(row["method"]), WHAT if row["method"] in marked else NEUTRAL
+            axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, alpha=0.6)
+            axis.plot(100 * row["mean"], place, "o", color=colour)
+        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axis.set_title(title, fontsize=10)
+    figure.supxlabel(xlabel, fontsize=10)
+    return figure

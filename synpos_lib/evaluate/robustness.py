@@ -1,0 +1,218 @@
+"""Distribution shift: the clean test set beside test sets that differ from what was trained on, each in one way.
+
+    sets = robustness.test_sets("scenes", n=1000, judge=judge)
+    rows = robustness.ask(encoder, labelled, sets)
+
+One linear head is fitted to clean training features, by the official protocol, and asked about every test set as it
+is. The mean corruption error (Hendrycks & Dietterich,
+2019, https://arxiv.org/abs/1903.12261) is the mean over corruptions c of
+
+    CE_c = sum_s error_{c,s} / sum_s error of the reference_{c,s}      or, without a reference, of mean_s error_{c,s}
+
+Differs from the papers in: the reference is an encoder of the same comparison, not AlexNet.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from synpos_lib import runtime
+from synpos_lib.data import catalog
+from synpos_lib.data.catalog import Images
+from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
+from synpos_lib.data.decoded import fingerprint
+from synpos_lib.errors import Problem
+from synpos_lib.evaluate import linear
+from synpos_lib.evaluate.features import Frozen
+
+CLEAN, SEVERITIES = "clean", range(1, 6)
+FRESH, POOL = 1, 2  # seeds of drawings that no other set of the embedded data is drawn with
+HARDEST = 4  # of so many images per one kept, the one that the judge is least sure of
+
+Load = Callable[[], Images]
+
+
+def test_sets(
+    dataset: str,
+    *,
+    n: int | None = None,  # images of each set; None: all there are
+    corrupted: int = 200,  # images of each of the 50 corrupted sets, which stay in memory
+    judge=None,  # chooses the hard examples of the embedded data; none of the encoders that are compared
+    folder: str = "",  # holds one tree of images for each further shift, such as imagenet-a/CLASS/*.jpg
+    size: int | None = None,  # pixels, where the set's own are not wanted
+) -> dict[str, Load]:
+    """Test sets by name: `clean`, the shifts, and the corruptions from `+fog-1` to `+fog-5`; loaded when called."""
+    official = functools.partial(catalog.load, dataset, "test", size=size)
+    clean = functools.cache(lambda: official(n=n))
+    sets: dict[str, Load] = {CLEAN: clean}
+    if dataset == "scenes":
+        sets["unseen scenes"] = lambda: catalog.load("scenes-held-out", "test", n=n)
+        sets["sketch"] = lambda: catalog.load("scenes-sketch", "test", n=n)
+        sets["re-sampled"] = lambda: official(n=n, seed=FRESH)
+        if judge is not None:
+            sets["hard"] = lambda: hardest(official(n=HARDEST * len(clean()), seed=POOL), judge, len(clean()))
+    sets["style"] = lambda: replace(clean(), images=restyle(clean().images), name=f"{dataset}, other style")
+    given = _in_folder(folder, clean) if folder else {}
+    if not any(name.startswith("+") for name in given):
+        few = functools.cache(lambda: official(n=min(corrupted, len(clean()))))
+        for name, severity in itertools.product(CORRUPTIONS, SEVERITIES):
+            sets[f"+{name}-{severity}"] = functools.partial(_corrupted, few, name, severity)
+    return {name: functools.cache(load) for name, load in sets.items()} | given
+
+
+def described(labelled: Images, sets: dict[str, Load]) -> dict:
+    """What the answers depend on, beside the encoder: the images, and how they are changed."""
+    given = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
+    corrupted = [name for name in sets if name.startswith("+")]
+    few = sets[corrupted[0]]() if corrupted else ()
+    return {"labelled": labelled.fingerprint, "sets": given, "corrupted": corrupted, "images of each": len(few)}
+
+
+def ask(encoder: Frozen, labelled: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
+    """The accuracy of one frozen encoder on every test set, with one head: rows of target, metric, value and n."""
+    plain, flipped = encoder(labelled.images), encoder(labelled.images, flip=True)
+    weight, bias = linear.fit(plain, flipped, labelled.labels, seed=seed)
+    rows = []
+    for name, load in sets.items():
+        test = load()
+        truth, known = _labels(test, labelled.classes)
+        logits = encoder(test.images[truth >= 0]) @ weight.T + bias
+        right = logits[:, known].argmax(1) == torch.searchsorted(known, truth[truth >= 0])
+        value, n = right.double().mean().item(), len(right)
+        rows.append({"target": name, "factor": "what", "metric": "linear", "value": value, "n": n})
+    return rows
+
+
+def _labels(test: Images, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The labels of a test set in the head's numbering, -1 for what it does not know, and the classes it may answer.
+
+    A set with only some of the classes (ImageNet-A, -R) is asked about those alone, as is usual.
+    """
+    number = torch.tensor([classes.index(name) if name in classes else -1 for name in test.classes])
+    known = number[number >= 0].sort().values
+    if not len(known):
+        raise Problem(f"'{test.name}' has none of the classes of the training images: its folders must be named alike")
+    return number[test.labels], known
+
+
+# ---------------------------------------------------------------------------------------------- shifts
+
+
+def restyle(images: Tensor, seed: int = 0) -> Tensor:
+    """The same things painted differently: broad strokes (a median of 3×3 pixels), four shades, colours exchanged."""
+    rng = runtime.generator(seed, "style")
+    order = torch.rand(len(images), 3, generator=rng).argsort(1)  # which channel each image's red, green, blue become
+    out = torch.empty_like(images)
+    for rows in torch.arange(len(images)).split(256):
+        x = F.pad(images[rows].float(), (1, 1, 1, 1), mode="replicate")
+        patches = x.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)  # (B, 3, H, W, 9)
+        shades = (patches.median(4).values / 64).floor() * 85  # 0, 85, 170, 255
+        index = order[rows][:, :, None, None].expand_as(shades)
+        out[rows] = shades.gather(1, index).to(torch.uint8)
+    return out
+
+
+def hardest(pool: Images, judge, n: int) -> Images:
+    """The n images of a pool in which the judge gives the right answer the least probability."""
+    sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.labels]
+    return catalog.take(pool, sure.argsort(stable=True)[:n].sort().values)
+
+
+def _corrupted(load: Load, name: str, severity: int) -> Images:
+    clean = load()
+    return replace(clean, images=corrupt(clean.images, name, severity), name=f"{clean.name}+{name}-{severity}")
+
+
+def _in_folder(folder: str, clean: Load) -> dict[str, Load]:
+    """The shifts in a folder by name: a tree of images, trees by corruption and severity, or CIFAR-10.1's arrays."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise Problem(f"no folder {place}: it should hold one folder for each shift, such as imagenet-a/CLASS/*.jpg")
+    found: dict[str, Load] = {}
+    for path in sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if list(path.glob("*_data.npy")):
+            found[path.name] = functools.partial(_cifar_101, path, clean)
+        elif severities := sorted(path.glob("*/[1-5]")):
+            for tree in severities:
+                found[f"+{tree.parent.name}-{tree.name}"] = functools.partial(_tree, tree, clean)
+        else:
+            found[path.name] = functools.partial(_tree, path, clean)
+    if not found:
+        raise Problem(f"{place} holds no folder: it should hold one for each shift, such as imagenet-a/CLASS/*.jpg")
+    return found
+
+
+def _tree(path: Path, clean: Load) -> Images:
+    """All images of a tree, at the size of the clean ones."""
+    size = clean().images.shape[-1]
+    parts = [catalog.load(f"folder:{path}", split, size=size) for split in ("train+val", "test")]
+    images, labels = (torch.cat([getattr(part, what) for part in parts]) for what in ("images", "labels"))
+    return replace(parts[1], images=images, labels=labels, name=path.name, fingerprint=fingerprint(images, labels))
+
+
+def _cifar_101(path: Path, clean: Load) -> Images:
+    """CIFAR-10.1 as it is published: two arrays, images and labels."""
+    data = sorted(path.glob("*_data.npy"))[-1]  # v6 where v4 is there too
+    labels = data.with_name(data.name.replace("_data", "_labels"))
+    if not labels.exists():
+        raise Problem(f"{path} holds {data.name} without {labels.name}: put both there")
+    images = torch.from_numpy(np.load(data)).permute(0, 3, 1, 2).contiguous()
+    truth = torch.from_numpy(np.load(labels)).long()
+    return replace(clean(), images=images, labels=truth, name=path.name, fingerprint=fingerprint(images, truth))
+
+
+# ----------------------------------------------------------------------------------- corruption errors
+
+
+def corruptions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of corrupted test sets, with columns `corruption` and `severity`."""
+    parts = frame.target.str.extract(r"^\+(?P<corruption>.+)-(?P<severity>[1-5])$")
+    kept = parts.severity.notna()
+    return frame[kept].assign(corruption=parts.corruption[kept], severity=parts.severity[kept].astype(int))
+
+
+def mean_corruption_error(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> float:
+    """The mean over corruptions of one encoder's error, in shares of the reference's error where there is one."""
+    errors = _errors(frame)
+    return float((errors if reference is None else errors / _errors(reference)).mean())
+
+
+def _errors(frame: pd.DataFrame) -> pd.Series:
+    return 1 - corruptions(frame).groupby("corruption").value.mean()
+
+
+def corruption_errors(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
+    """The mean corruption error of every encoder, in shares of the baseline method's with the same seed."""
+    rows = []
+    for key, part in frame.groupby([*by, "seed"], sort=False):
+        reference = part[part.method == baseline]
+        for method, one in part.groupby("method", sort=False):
+            rows.append((*key, method, mean_corruption_error(one, reference)))
+    return pd.DataFrame(rows, columns=[*by, "seed", "method", "value"])
+
+
+def in_shares_of(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
+    """The same rows with `value` divided by the baseline method's mean, where it is not 0, in each group of `by`."""
+    usual = frame[frame.method == baseline].groupby(list(by)).value.mean().rename("usual").replace(0, np.nan)
+    joined = frame.join(usual, on=list(by))
+    return joined.assign(value=joined.value / joined.usual).drop(columns="usual")
+
+
+def shifts(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per encoder and shift: the corrupted sets become one, `corruptions`, with the accuracy 1 - error."""
+    keys = [name for name in frame.columns if name not in ("target", "value", "n")]
+    corrupted = corruptions(frame)
+    by = corrupted.groupby([*keys, "corruption"], as_index=False, sort=False, dropna=False).agg(
+        value=("value", "mean"), n=("n", "sum")
+    )
+    one = by.groupby(keys, as_index=False, sort=False, dropna=False).agg(value=("value", "mean"), n=("n", "sum"))
+    rest = frame.drop(corrupted.index)
+    return pd.concat([rest, one.assign(target="corruptions")], ignore_index=True)[list(frame.columns)]

@@ -1,0 +1,171 @@
+"""Transfer: a linear classifier on frozen features of images of another kind.
+
+    min over W, b of   mean CE(W z + b, y) + lambda / 2 |W|²,   by L-BFGS, for 45 values of lambda from 1e-6 to 1e5
+
+The value that is best on the target's validation images is kept, the classifier is fitted anew on training and
+validation images together, and the test images are asked once. Features are computed once, centred, and divided by
+one number, so that a value of lambda means the same for every encoder.
+
+This is the usual protocol of transfer studies (https://arxiv.org/abs/1805.08974); CLSP's poster does not state its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import optimize
+from torch import Tensor
+
+from synpos_lib import runtime
+from synpos_lib.data import catalog
+from synpos_lib.data.catalog import Images
+from synpos_lib.errors import Problem, suggest
+from synpos_lib.evaluate.features import Frozen
+from synpos_lib.tables import Estimate
+
+LAMBDAS = tuple(np.logspace(5, -6, 45).tolist())  # from strong to weak: each solution is where the next one starts
+TARGETS = {  # what was trained on: what is asked; the papers' pairs, and the embedded family's
+    "scenes": ("digits", "letters", "shapes", "textures", "new-species"),
+    "cifar10": ("cifar100",),
+    "cifar100": ("cifar10",),
+    "stl10": ("cifar10", "cifar100", "pets", "flowers102", "dtd", "caltech101"),
+    "imagenet100": ("cifar10", "cifar100", "pets", "flowers102", "dtd", "caltech101", "food101", "cars"),
+}
+MEAN_PER_CLASS = ("pets", "flowers102", "caltech101")  # whose classes differ in size; the others: accuracy
+
+
+class Target(NamedTuple):
+    """The three splits of what is transferred to."""
+
+    name: str
+    train: Images
+    val: Images
+    test: Images
+
+    @property
+    def metric(self) -> str:
+        return "mean per class" if self.name in MEAN_PER_CLASS else "accuracy"
+
+    @property
+    def fingerprints(self) -> list[str]:
+        return [part.fingerprint for part in (self.train, self.val, self.test)]
+
+
+class Transfer(NamedTuple):
+    """The result on the test images, and how lambda was chosen: accuracy on validation images for each value."""
+
+    value: float
+    lambda_: float
+    validation: dict[float, float]
+
+
+def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> list[Target]:
+    """What a network trained on `source` is asked, at that set's size: so many images of each split, 0: all of them.
+
+    A set that is not on this machine is named and left out.
+    """
+    if source not in TARGETS:
+        raise Problem(f"nothing is known to transfer '{source}' to: {suggest(source, TARGETS)}")
+    size = catalog.REAL[source].size if source in catalog.REAL else None
+    counts = {"train": train, "val": val, "test": test}
+    found = []
+    for name in TARGETS[source]:
+        try:
+            found.append(
+                Target(name, *(catalog.load(name, part, n=n or None, size=size) for part, n in counts.items()))
+            )
+        except Problem as problem:
+            print(f"left out: {problem}")
+    return found
+
+
+def rows(encoder: Frozen, to: Sequence[Target], named: dict) -> list[dict]:
+    """One row of results for each target, under the names given: dataset, method, variant, seed."""
+    common = {"factor": "what"} | named
+    return [
+        {**common, "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
+        for t in to
+    ]
+
+
+def transfer(encoder: Frozen, to: Target) -> Transfer:
+    """Choose lambda on validation images, fit on training and validation images, ask the test images."""
+    z, z_val, z_test = (encoder(part.images) for part in (to.train, to.val, to.test))
+    y, y_val, y_test = (part.labels for part in (to.train, to.val, to.test))
+    validation = dict(zip(LAMBDAS, _scores(z, y, z_val, y_val, LAMBDAS, to.metric), strict=True))
+    best = max(validation, key=validation.get)  # of equals the strongest
+    both, labels = torch.cat([z, z_val]), torch.cat([y, y_val])
+    return Transfer(_scores(both, labels, z_test, y_test, (best,), to.metric)[0], best, validation)
+
+
+def _scores(z, y, z_asked, y_asked, lambdas: Sequence[float], metric: str) -> list[float]:
+    """Fit on (z, y) for each lambda in turn, and score what each fit says of the features asked."""
+    z, z_asked = _scaled(z, z_asked)
+    y, classes = y.to(z.device), int(max(y.max(), y_asked.max())) + 1
+    layer = z.new_zeros(classes, z.shape[1] + 1)
+    scores = []
+    for lambda_ in lambdas:
+        with _one_thread():
+            layer = fit(z, y, lambda_, layer)
+        said = (z_asked @ layer[:, :-1].T + layer[:, -1]).argmax(1).cpu()
+        scores.append(score(said, y_asked, metric))
+    return scores
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """These matrices are so small that two threads wait for each other: 16 times slower than one, on two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _scaled(z: Tensor, *others: Tensor) -> list[Tensor]:
+    """Centred on the mean of z, and divided by its one standard deviation over all features; in double precision."""
+    mean = z.mean(0)
+    size = (z - mean).square().mean().sqrt().clamp_min(1e-12)
+    return [((part - mean) / size).to(runtime.device(), torch.float64) for part in (z, *others)]
+
+
+def fit(z: Tensor, labels: Tensor, lambda_: float, start: Tensor) -> Tensor:
+    """The minimum for one lambda, from `start`: weights (C, D) with the bias as one more column, (C, D + 1)."""
+    truth = torch.eye(len(start), dtype=z.dtype, device=z.device)[:, labels]  # (C, N)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        layer = torch.from_numpy(flat).to(z.device).view_as(start)
+        weight, bias = layer[:, :-1], layer[:, -1:]
+        log_p = torch.addmm(bias, weight, z.T).log_softmax(0)  # (C, N)
+        value = lambda_ / 2 * weight.square().sum() - (truth * log_p).sum() / len(z)
+        error = (log_p.exp() - truth) / len(z)
+        slope = torch.cat([error @ z + lambda_ * weight, error.sum(1, keepdim=True)], 1)
+        return value.item(), slope.flatten().cpu().numpy()
+
+    settings = {"gtol": 1e-4, "maxiter": 1000}  # of the slope: scikit-learn's tolerance
+    flat = start.flatten().cpu().numpy()
+    found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options=settings)
+    return torch.from_numpy(found.x).to(z.device).view_as(start)
+
+
+def score(said: Tensor, labels: Tensor, metric: str) -> float:
+    """Share of right answers, among all images or on average over the classes."""
+    hits = (said == labels).double()
+    if metric == "accuracy":
+        return hits.mean().item()
+    count = labels.bincount()
+    return (labels.bincount(hits) / count)[count > 0].mean().item()
+
+
+def wins(differences: pd.DataFrame) -> Estimate:
+    """The share of targets won, from the paired differences of `tables.against`, one row for each target.
+
+    A target is won where the mean difference over seeds is above zero. The interval says how sure that is: from the
+    targets whose own 95 % interval lies above zero, to all those whose interval does not lie below it.
+    """
+    low, high = (differences.low > 0).mean(), 1 - (differences.high < 0).mean()
+    return Estimate(float((differences["mean"] > 0).mean()), float(low), float(high), int(differences.n.min()))
