@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from synpos_lib import figures, runtime
+from synpos_lib import figures
 from synpos_lib.diffusion.features import blocks
 from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.errors import Problem
+from synpos_lib.explore.panel import image, meters, panel
 
 STEPS = (5, 10, 20, 25, 50, 100)
 
@@ -21,12 +22,12 @@ class Interpolated(NamedTuple):
 
 
 def interpolate(
-    unet, judge, real, anchor: int, *, w=0.1, block="mid", window=(0, 1000), steps=10, seed=0, k=4
+    unet, judge, real, anchor: int, *, w=0.1, anchor_time=0.5, block="mid", window=(0, 1000), steps=10, seed=0, k=4
 ) -> Interpolated:
     """Draw k images for one anchor of `real` (as from data.catalog.load) and let the judge look at them."""
     if not 0 <= anchor < len(real):
         raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(real) - 1}")
-    generator = BottleneckMixing(unet, w=w, steps=steps, window=tuple(window), blocks=(block,))
+    generator = BottleneckMixing(unet, w=w, anchor_time=anchor_time, steps=steps, window=tuple(window), blocks=(block,))
     images = generator.generate(real.images[anchor : anchor + 1], k, seed)[0]
     names = {"what": real.classes, "where": real.scenes}
     truth = {"what": real.labels, "where": real.where}
@@ -39,52 +40,30 @@ def interpolate(
 def picture(real, anchor: int, made: Interpolated):
     """The anchor and what was made of it, with the judge's words below."""
     images = torch.cat([real.images[anchor : anchor + 1], made.images])
-    figure = figures.grid(images, len(images), column_names=["anchor", *made.seen["what"]], cell=1.2)
-    kept = " · ".join(f"{factor} kept {share:.0%}" for factor, share in made.kept.items())
-    figure.axes[0].set_xlabel(kept)
-    return figure
+    return figures.grid(images, len(images), column_names=["anchor", *made.seen["what"]], cell=1.2)
 
 
 def interpolation_lab(unet, judge, real):
     """Sliders in JupyterLab; in batch and in HTML one still picture with the paper's settings."""
-    from IPython.display import display
 
-    if runtime.in_batch():
-        figure = picture(real, 0, interpolate(unet, judge, real, 0))
-        display(figure)
-        figures.plt.close(figure)
-        return None
-    return _widgets(unet, judge, real)
+    def draw(anchor=0, **settings) -> str:
+        made = interpolate(unet, judge, real, anchor, **settings)
+        alt = f"Anchor {anchor}, {real.classes[real.labels[anchor]]}; drawn from it: {', '.join(made.seen['what'])}"
+        return image(picture(real, anchor, made), alt) + meters({f"{name} kept": v for name, v in made.kept.items()})
 
+    def controls() -> dict:
+        import ipywidgets as widgets
 
-def _widgets(unet, judge, real):
-    import ipywidgets as widgets
-    from IPython.display import display
+        slow = {"continuous_update": False}
+        every = {"min": 0, "max": 1000, "step": 50}
+        return {
+            "anchor": widgets.IntSlider(0, 0, len(real) - 1, description="anchor", **slow),
+            "w": widgets.FloatSlider(0.1, min=0, max=1, step=0.05, description="w", **slow),
+            "anchor_time": widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="anchor t ×", **slow),
+            "block": widgets.Dropdown(options=list(blocks(unet)), value="mid", description="block"),
+            "window": widgets.IntRangeSlider(value=(0, 1000), description="timesteps", **every, **slow),
+            "steps": widgets.SelectionSlider(options=STEPS, value=10, description="steps", **slow),
+            "seed": widgets.IntSlider(0, 0, 99, description="seed", **slow),
+        }
 
-    slow = {"continuous_update": False}
-    controls = {
-        "anchor": widgets.IntSlider(0, 0, len(real) - 1, description="anchor", **slow),
-        "w": widgets.FloatSlider(0.1, min=0, max=1, step=0.05, description="w", **slow),
-        "block": widgets.Dropdown(options=list(blocks(unet)), value="mid", description="block"),
-        "window": widgets.IntRangeSlider(value=(0, 1000), min=0, max=1000, step=50, description="timesteps", **slow),
-        "steps": widgets.SelectionSlider(options=STEPS, value=10, description="steps", **slow),
-        "seed": widgets.IntSlider(0, 0, 99, description="seed", **slow),
-    }
-    screen = widgets.Output(layout={"min_height": "180px"})
-
-    def draw(_=None) -> None:
-        values = {name: control.value for name, control in controls.items()}
-        with screen:
-            screen.clear_output(wait=True)
-            try:
-                figure = picture(real, values["anchor"], interpolate(unet, judge, real, **values))
-                display(figure)
-                figures.plt.close(figure)
-            except Problem as problem:
-                print(problem)
-
-    for control in controls.values():
-        control.observe(draw, "value")
-    draw()
-    left, right = list(controls.values())[:3], list(controls.values())[3:]
-    return widgets.VBox([widgets.HBox([widgets.VBox(left), widgets.VBox(right)]), screen])
+    return panel("interpolation", draw, controls)
