@@ -9,6 +9,24 @@ AFTER = {
     "05_synthetic_positives": ["01_diffusion"],
     "06_ssl_methods": ["05_synthetic_positives"],
     "07_ssl_training": ["05_synthetic_positives"],
+    "08_linear_and_knn": ["07_ssl_training"],
+    "09_transfer": ["07_ssl_training"],
+    "10_ablations": ["07_ssl_training"],
+    "11_mixdiff": ["05_synthetic_positives"],
+    "12_diffusemix": ["07_ssl_training"],
+    "13_report": [
+        "00_start_here",
+        "02_latent_tsne",
+        "03_zeroed_features",
+        "04_interpolation_gallery",
+        "06_ssl_methods",
+        "07_ssl_training",
+        "08_linear_and_knn",
+        "11_mixdiff",
+        "12_diffusemix",
+        "09_transfer",
+        "10_ablations",
+    ],
 }
 
 import json

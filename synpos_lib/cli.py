@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -9,25 +10,29 @@ from pathlib import Path
 
 from synpos_lib.errors import Problem, suggest
 
-HELP = """Usage: ./run_all.sh [PROFILE | test | lab] [options] [-- options for Snakemake]
+HELP = """Usage: ./run_all.sh [WHAT] [options] [-- options for Snakemake], where WHAT is one of
 
   PROFILE        run the notebooks with a profile's parameters: {profiles} (default: quick)
   test           check the code's style and run the tests
   lab            open the notebooks in JupyterLab
+  handout FOLDER write the notebooks for a class: FOLDER/student without solutions, FOLDER/teacher with them
+  record PROFILE keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed
 
   --only 02,07   these notebooks, and what they need that is not finished
   --from 05      this notebook and all that follow
-  --dry-run      say what would run, with which parameters, why, and how long it should take
+  --dry-run      say what would run, with which parameters, why, and the time, memory and disk it should take
   --jobs N       run N independent notebooks at once, sharing the cores (default: 1)
   --retrain      train again where shipped weights would be used
   --download     allow datasets to be downloaded into the folder named by SYNPOS_DATA
+  --as NAME      with record: the name to keep it under (default: the profile's)
   --help         show this
 
 What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
-OPTIONS = {"--only": True, "--from": True, "--jobs": True}  # those with a value
+OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # those with a value
 OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
+ALLOWED = {"command", "--as", "--help"}  # with record
 
 
 @dataclass
@@ -42,6 +47,9 @@ class Request:
     retrain: bool = False
     download: bool = False
     help: bool = False
+    folder: str = ""  # where to write a handout
+    record: str = ""  # the profile to record
+    name: str = ""  # what to record it as
     snakemake: list[str] = field(default_factory=list)
 
 
@@ -49,7 +57,7 @@ def parse(words: list[str]) -> Request:
     """Read the command line; an unknown word is refused with the nearest right one."""
     from synpos_lib.profiles import profile_names
 
-    commands = [*profile_names(), "test", "lab"]
+    commands = [*profile_names(), "test", "lab", "handout", "record"]
     request = Request()
     if "--" in words:
         request.snakemake = words[words.index("--") + 1 :]
@@ -59,6 +67,14 @@ def parse(words: list[str]) -> Request:
     while waiting:
         word, equals, value = waiting.pop(0).partition("=")
         if not word.startswith("-"):
+            if request.command == "handout" and not request.folder:
+                request.folder = word
+                continue
+            if request.command == "record" and not request.record:
+                if word not in profile_names():
+                    raise Problem(f"unknown profile '{word}' ({suggest(word, profile_names())})")
+                request.record = word
+                continue
             if word not in commands:
                 raise Problem(f"unknown word '{word}' ({suggest(word, commands)})")
             if "command" in given:
@@ -74,11 +90,18 @@ def parse(words: list[str]) -> Request:
         if OPTIONS[word] and not equals:
             value = waiting.pop(0) if waiting and not waiting[0].startswith("-") else ""
         if OPTIONS[word] and not value:
-            raise Problem(f"{word} needs a value, as in `{'--jobs 2' if word == '--jobs' else word + ' 02'}`")
+            example = {"--jobs": "2", "--as": "laptop"}.get(word, "02")
+            raise Problem(f"{word} needs a value, as in `{word} {example}`")
         _set(request, word, value)
     if {"--only", "--from"} <= given:
         raise Problem("--only and --from cannot be used together: choose one")
-    if request.command in ("test", "lab") and (given - {"command", "--help"} or request.snakemake):
+    if request.command == "record" and not (request.record or request.help):
+        raise Problem("record needs a profile that has run, as in `./run_all.sh record quick`")
+    if (given & {"--as"} and request.command != "record") or (request.command == "record" and given - ALLOWED):
+        raise Problem("--as goes with record, and no other option does: `./run_all.sh record quick --as laptop`")
+    if request.command == "handout" and not (request.folder or request.help):
+        raise Problem("handout needs a folder to write to, as in `./run_all.sh handout my-class`")
+    if request.command in ("test", "lab", "handout") and (given - {"command", "--help"} or request.snakemake):
         raise Problem(
             f"'{request.command}' takes no options: leave out {' '.join(sorted(given - {'command'})) or '--'}"
         )
@@ -90,6 +113,10 @@ def _set(request: Request, word: str, value: str) -> None:
         request.only = [name for name in value.split(",") if name]
     elif word == "--from":
         request.start = value
+    elif word == "--as":
+        if not re.fullmatch(r"\w[\w.-]*", value):
+            raise Problem(f"--as must be a plain name of letters, digits, '.', '_' and '-', not '{value}'")
+        request.name = value
     elif word == "--jobs":
         if not value.isdecimal() or int(value) < 1:
             raise Problem(f"--jobs must be a whole number from 1, not '{value}'")
@@ -100,15 +127,18 @@ def _set(request: Request, word: str, value: str) -> None:
 
 def run_profile(request: Request) -> int:
     """Run, or describe, what is asked of a profile."""
-    from synpos_lib import workflow
+    from synpos_lib import planner, workflow
 
     if request.download:
         os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
     chosen = workflow.choose(request.command, request.only, request.start)
-    steps = workflow.plan(request.command, retrain=chosen if request.retrain else ())
+    retrain = chosen if request.retrain else ()
+    steps = workflow.plan(request.command, retrain)
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]
     if request.dry_run:
-        print(workflow.describe(request.command, workflow.needed(steps, targets), request.jobs))
+        if planner.calibrate(step for step in workflow.needed(steps, targets) if step.why):
+            steps = workflow.plan(request.command, retrain)
+        print(workflow.describe(workflow.needed(steps, targets), request.jobs))
         return 0
     return workflow.run(request.command, steps, targets, request.jobs, request.snakemake)
 
@@ -151,6 +181,15 @@ def main(words: list[str]) -> int:
             return 0
         elif request.command == "test":
             return run_tests()
+        elif request.command == "record":
+            from synpos_lib import recording
+
+            print(f"recorded: {recording.record(request.record, request.name or request.record)}")
+        elif request.command == "handout":
+            from synpos_lib import handout
+
+            made = handout.write(Path(request.folder).expanduser().resolve())
+            print(f"written: {', '.join(sorted({str(path.parent) for path in made}))}")
         elif request.command == "lab":
             from synpos_lib.profiles import notebooks_folder
 

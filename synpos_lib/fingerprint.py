@@ -6,6 +6,7 @@ data files beside them that their code names. So a result depends on what made i
 
 import ast
 import hashlib
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
@@ -21,10 +22,10 @@ def code_fingerprint(*modules: str) -> str:
     return _fingerprint("", names)
 
 
-def source_fingerprint(source: str) -> str:
-    """Fingerprint of a piece of code, such as a notebook's cells, and of the library modules it imports."""
+def source_fingerprint(source: str, without: Container[str] = ()) -> str:
+    """Fingerprint of a piece of code, such as a notebook's cells, and of the library modules it imports, save some."""
     tree = ast.parse(source)
-    return _fingerprint(_meaning(tree), sorted(_imports(tree, "")))
+    return _fingerprint(_meaning(tree), sorted(_imports(tree, "")), without)
 
 
 def closure(modules: list[str]) -> list[str]:
@@ -39,9 +40,9 @@ def closure(modules: list[str]) -> list[str]:
     return sorted(seen)
 
 
-def _fingerprint(start: str, modules: list[str]) -> str:
+def _fingerprint(start: str, modules: list[str], without: Container[str] = ()) -> str:
     digest = hashlib.sha256(start.encode())
-    for name in closure(modules):
+    for name in (name for name in closure(modules) if name not in without):
         meaning, _, data = _module(name, _stamp(name))
         digest.update(f"\n{name}\n{meaning}".encode())
         for path in data:

@@ -1,11 +1,15 @@
 """The index page of a profile: every executed notebook, figure and table, with what it cost."""
 
 import html
+import itertools
 import json
 from pathlib import Path
 from urllib.parse import quote
 
 from synpos_lib import files, runtime
+
+REPORT = "13_report"
+FOLDED = 3  # jobs of one notebook; more are folded away
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -19,10 +23,13 @@ h2 {{ margin: 2rem 0 .2rem; font-size: 1.15rem; border-top: 1px solid var(--line
 p {{ margin: .2rem 0; }} small {{ opacity: .75; }} .failed {{ color: #d33; font-weight: bold; }}
 .figures {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(18rem, 100%), 1fr)); gap: 1rem; }}
 figure {{ margin: .6rem 0; }} img {{ width: 100%; background: white; border: 1px solid var(--line); }}
-figcaption {{ font-size: .9rem; }} a {{ overflow-wrap: anywhere; }}
+figcaption {{ font-size: .9rem; }} .report {{ border: 1px solid var(--line); padding: .2rem 1rem 1rem; }}
+.report a {{ font-size: 1.3rem; }} .report img {{ max-width: 40rem; margin-top: .6rem; }}
+summary {{ margin: 1.5rem 0 0; }} a {{ overflow-wrap: anywhere; }}
 </style>
 <h1>{title}</h1>
 <p>{summary}</p>
+{report}
 {sections}
 </html>
 """
@@ -34,17 +41,35 @@ def write(profile: str, here: Path, names: list[str]) -> Path:
     notes: dict[str, list[Path]] = {}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
         notes.setdefault(_read(note).get("job", ""), []).append(note)
-    sections = [_section(here, name, marks[name], notes.get(name, [])) for name in names]
+    sections = []
+    for notebook, group in itertools.groupby(names, key=lambda name: name.split("-")[0]):
+        parts = [_section(here, name, marks[name], notes.get(name, [])) for name in group]
+        sections.append(f'<a id="{html.escape(notebook)}"></a>')  # links between notebooks lead here
+        many = f"<details><summary>{html.escape(notebook)}: {len(parts)} jobs</summary>"
+        sections += [many, *parts, "</details>"] if len(parts) > FOLDED else parts
     done = [mark for mark in marks.values() if mark]
     cost = runtime.minutes(sum(mark["seconds"] for mark in done))
     machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in done})) or "no machine yet"
     summary = f"{len(done)} of {len(names)} notebooks finished, {cost} of work on {machines}"
     page = PAGE.format(
-        title=html.escape(f"synpos · profile {profile}"), summary=html.escape(summary), sections="\n".join(sections)
+        title=html.escape(f"synpos · profile {profile}"),
+        summary=html.escape(summary),
+        report=_report(here),
+        sections="\n".join(sections),
     )
     path = here / "index.html"
     files.write_bytes(path, page.encode())
     return path
+
+
+def _report(here: Path) -> str:
+    """The way into the report, with its first picture."""
+    page, picture = here / "notebooks" / f"{REPORT}.html", here / "figures" / f"{REPORT}.verdicts.png"
+    if not page.exists() or (here / "jobs" / f"{REPORT}.failed").exists():
+        return ""
+    text = html.escape(_read(picture.with_suffix(".json")).get("text", ""))
+    image = f'<br><img src="{quote(str(picture.relative_to(here)))}" alt="{text}">' if picture.exists() else ""
+    return f'<p class="report">{_link(here, page, "Read the report: " + _question(page))}{image}</p>'
 
 
 def _section(here: Path, name: str, mark: dict, notes: list[Path]) -> str:
@@ -61,14 +86,16 @@ def _section(here: Path, name: str, mark: dict, notes: list[Path]) -> str:
         status = "not finished"
     figures = "".join(_figure(here, note) for note in notes if note.parent.name == "figures")
     tables = "".join(_table(here, note) for note in notes if note.parent.name == "tables")
-    head = f"<h2>{title}</h2>\n<p><small>{html.escape(name)} · {status}</small></p>\n"
+    slides = page.with_suffix(".slides.html")
+    present = f" · {_link(here, slides, 'slides')}" if slides.exists() else ""
+    head = f"<h2>{title}</h2>\n<p><small>{html.escape(name)} · {status}{present}</small></p>\n"
     return f'{head}{tables}<div class="figures">{figures}</div>'
 
 
 def _question(page: Path) -> str:
-    """The title of an executed notebook."""
-    cells = _read(page.with_suffix(".ipynb")).get("cells", [])
-    return "".join(cells[0]["source"]).splitlines()[0].lstrip("# ") if cells and cells[0]["source"] else ""
+    """The title of an executed notebook; in front of that of a failed one, papermill has put a cell of its own."""
+    texts = ["".join(cell["source"]) for cell in _read(page.with_suffix(".ipynb")).get("cells", [])]
+    return next((text.splitlines()[0].lstrip("# ") for text in texts if text.startswith("# ")), "")
 
 
 def _figure(here: Path, note: Path) -> str:

@@ -1,15 +1,17 @@
-"""One job: execute a notebook with its parameters, keep it as .ipynb and .html, and leave the done-mark last."""
+"""One job: execute a notebook with its parameters, keep it as .ipynb, page and slides, and leave the done-mark last."""
 
-import html
+import contextlib
 import json
 import os
 import re
+import resource
+import stat
 import time
 import traceback
 import uuid
 from pathlib import Path
 
-from synpos_lib import files, profiles, runtime, workflow
+from synpos_lib import files, pages, profiles, runtime, workflow
 from synpos_lib.errors import Problem
 
 
@@ -63,7 +65,8 @@ def _execute(job: dict, name: str, target: Path, threads: int) -> str:
     except papermill.PapermillExecutionError as problem:
         error = _one_line(f"{problem.ename}: {problem.evalue}")
     os.replace(unfinished, target)
-    files.write_bytes(target.with_suffix(".html"), to_html(target).encode())
+    files.write_bytes(target.with_suffix(".html"), pages.to_html(target).encode())
+    files.write_bytes(pages.slides_of(target), pages.to_slides(target).encode())
     return error
 
 
@@ -75,7 +78,8 @@ def _one_line(text: str) -> str:
 
 def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     """What the done-mark says; results that this job left earlier and no longer makes are removed."""
-    made = [f"notebooks/{name}.ipynb", f"notebooks/{name}.html"]
+    made = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3  # of the kernel, which has ended
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
         said = json.loads(note.read_text())
@@ -88,10 +92,14 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
         else:
             provenance = said["provenance"]  # the notebook's own knows of the GPU and of versions
             made += sorted(f"{note.parent.name}/{path.name}" for path in group)
+            runs = [f"runs/{run}/done.json" for run in said.get("runs", ())]  # set aside when the run is damaged
+            made += [mark for mark in runs if mark not in made and (here / mark).exists()]
     marks = {other: json.loads((here / "jobs" / f"{other}.json").read_text()) for other in job["after"]}
     return {
         "id": uuid.uuid4().hex,
         "seconds": round(time.time() - start, 1),
+        "memory_mb": round(used),
+        "disk_mb": round(_written(here, start) / 1e6, 1),
         "notebook": job["notebook"],
         "parameters": job["parameters"],
         "code": job["code"],
@@ -101,55 +109,11 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     }
 
 
-TEMPLATE = """{% extends 'lab/index.html.j2' %}
-{% block html_head_js_requirejs %}{% endblock %}
-{% block jupyter_widgets %}{% endblock %}
-{% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}
-"""  # what it leaves out would be loaded from the network
-
-
-def to_html(path: Path) -> str:
-    """A notebook as one HTML file that needs nothing else: no network, formulas as MathML."""
-    import nbformat
-    from jinja2 import DictLoader
-    from nbconvert import HTMLExporter
-
-    notebook = nbformat.read(path, as_version=4)
-    formulas: list[str] = []
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = without_formulas(cell.source, formulas)
-    exporter = HTMLExporter(
-        template_file="alone.html.j2", extra_loaders=[DictLoader({"alone.html.j2": TEMPLATE})], embed_images=True
-    )
-    page = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})[0]
-    if formulas:  # inside tags, such as the ids made from headings, they have no place
-        page = re.sub(r"<[^>]*>", lambda tag: PLACE.sub("", tag[0]), page)
-    return PLACE.sub(lambda place: formulas[int(place[1])], page)
-
-
-PLACE = re.compile(r"formula(\d+)here")
-FORMULA = re.compile(
-    r"(?P<code>```.*?```|`[^`\n]+`)"
-    r"|\$\$(?P<block>.+?)\$\$"
-    r"|(?<![\\\w$])\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$(?![\d$])",
-    re.DOTALL,
-)
-
-
-def without_formulas(text: str, formulas: list[str]) -> str:
-    """Move each $…$ and $$…$$ outside code to `formulas`, as MathML, which browsers draw by themselves."""
-    from latex2mathml.converter import convert
-
-    def move(found: re.Match) -> str:
-        if found["code"]:
-            return found["code"]
-        try:
-            formula = convert(found["block"] or found["inline"], display="block" if found["block"] else "inline")
-        except Exception:  # one that it cannot read is shown as it was written
-            formula = html.escape(found[0])
-        formulas.append(formula)
-        return f"formula{len(formulas) - 1}here"
-
-    return FORMULA.sub(move, text)
+def _written(here: Path, start: float) -> int:
+    """Bytes in the files that have changed since."""
+    total = 0
+    for path in here.rglob("*"):
+        with contextlib.suppress(OSError):  # another job's file that was there for a moment
+            about = path.lstat()
+            total += about.st_size if stat.S_ISREG(about.st_mode) and about.st_mtime >= start - 1 else 0
+    return total

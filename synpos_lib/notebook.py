@@ -17,6 +17,8 @@ from pathlib import Path
 from synpos_lib import files, runtime
 from synpos_lib.profiles import check_value, notebook_names, notebook_parameters, read_notebook
 
+KEPT = {"figures": ("png", "svg"), "tables": ("csv", "html")}
+
 
 class Notebook:
     """An open notebook: its parameters, where its results go, and how they are shown and kept."""
@@ -29,8 +31,8 @@ class Notebook:
         self._kept: list[str] = []
 
     def run_folder(self, name: str) -> Path:
-        """Where the run of that name lives in this profile."""
-        return self.folder / "runs" / name
+        """Where the run of that name lives in this profile; one of `folder:PATH` gets a name without slashes."""
+        return self.folder / "runs" / name.replace("/", "_").replace(":", "_")
 
     def figure(self, figure, name: str, alt: str, runs: Iterable = ()) -> None:
         """Show a figure and keep it as PNG and SVG, with a note of what made it; `alt` says what is to be seen."""
@@ -55,10 +57,11 @@ class Notebook:
 
         kept = frame if tidy is None else tidy
         data = kept.to_csv(index=kept.index.name is not None).encode()
+        shown = _as_html(frame, caption)
         files.write_bytes(self.folder / "tables" / f"{self.job}.{name}.csv", data)
+        files.write_bytes(self.folder / "tables" / f"{self.job}.{name}.html", shown.encode())
         self._note("tables", name, caption, runs)
-        shown = frame.to_html(index=frame.index.name is not None, float_format="{:.3g}".format, border=0)
-        display(HTML(f"<b>{html.escape(caption)}</b>{shown}"))
+        display(HTML(shown))
 
     def close(self) -> None:
         """Say what was kept and what it cost."""
@@ -68,16 +71,31 @@ class Notebook:
             print("  ", name)
 
     def _note(self, kind: str, name: str, text: str, runs: Iterable) -> None:
+        made = [self.folder / kind / f"{self.job}.{name}.{ending}" for ending in KEPT[kind]]
         note = {
             "text": text,
             "job": self.job,
             "notebook": self.name,
             "parameters": self.parameters,
-            "runs": [run.name for run in runs],
+            "order": len(self._kept),
+            "runs": [run if isinstance(run, str) else run.name for run in runs],
+            "files": {path.name: files.sha256(path) for path in made},
             "provenance": runtime.provenance(),
         }
         files.write_json(self.folder / kind / f"{self.job}.{name}.json", note)
         self._kept.append(f"{kind}/{self.job}.{name}")
+
+
+def _as_html(frame, caption: str) -> str:
+    """A table as it is shown; columns of recorded numbers are dimmed, so that nobody takes them for this run's."""
+    indexed = frame.index.name is not None
+    dim = [i for i, column in enumerate(frame.columns, 1 + indexed) if "recorded" in str(column)]
+    style = "".join(f".dim{i} td:nth-child({i}) {{ opacity: 0.55 }} " for i in dim)
+    if indexed and frame.columns.nlevels == frame.index.nlevels == 1:  # the index's name in the row of the others
+        frame = frame.rename_axis(index=None, columns=frame.index.name)
+    table = frame.to_html(index=indexed, float_format="{:.3g}".format, border=0)
+    names = " ".join(f"dim{i}" for i in dim)
+    return f'<style>{style}</style><div class="{names}"><b>{html.escape(caption)}</b>{table}</div>'
 
 
 def open(name: str, variables: dict) -> Notebook:  # noqa: A001 (reads as notebook.open)

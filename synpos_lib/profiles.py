@@ -113,8 +113,38 @@ def _kind(value: object) -> str:
     return words.get(type(value), "empty" if value is None else f"a {type(value).__name__}")
 
 
-def read_profile(profile: str) -> dict[str, dict[str, object]]:
-    """A profile's blocks as written: notebook → parameter → value, or list of values for one job each."""
+def source(name: str, leaving_out: str = "") -> str:
+    """A notebook's code but for its parameters, and for cells whose id starts with `leaving_out`."""
+    cells = [cell for cell in read_notebook(name)["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
+    if leaving_out:
+        code = [cell for cell in code if not cell["id"].startswith(leaving_out)]
+    lines = "\n".join("".join(cell["source"]) for cell in code).splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
+    return text
+
+
+def comes_after() -> dict[str, list[str]]:
+    """The literal `AFTER` of workflow.smk, checked against the notebooks that exist."""
+    path = notebooks_folder() / "workflow.smk"
+    try:
+        text = path.read_text()
+        after = ast.literal_eval(text[text.index("AFTER = {") + 8 : text.index("\n}") + 2])
+    except (OSError, ValueError, SyntaxError) as error:
+        raise Problem(f"{path} must begin with `AFTER = {{...}}`, plain names only ({error})") from error
+    names = notebook_names()
+    for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
+        if name not in names:
+            raise Problem(f"unknown notebook '{name}' in AFTER of {path} ({suggest(name, names)})")
+    return after
+
+
+def read_profile(profile: str) -> dict[str, list[dict[str, object]]]:
+    """A profile's blocks as written: notebook → blocks of parameter → value, or list of values for one job each."""
     import yaml
 
     path = notebooks_folder() / "profiles" / f"{profile}.yaml"
@@ -131,9 +161,13 @@ def read_profile(profile: str) -> dict[str, dict[str, object]]:
             raise Problem(
                 f"unknown notebook '{notebook}' in profile '{profile}' ({suggest(notebook, notebook_names())})"
             )
-        if not isinstance(block, dict):
+        if not (block == {} or block) or not all(isinstance(part, dict) for part in _as_list(block)):
             raise Problem(f"the block of {notebook} in profile '{profile}' must be `name: value` lines, or {{}}")
-    return blocks
+    return {notebook: _as_list(block) for notebook, block in blocks.items()}
+
+
+def _as_list(block: object) -> list:
+    return block if isinstance(block, list) else [block]
 
 
 def _strict_loader() -> type:
@@ -158,13 +192,26 @@ def _strict_loader() -> type:
 def jobs(profile: str, retrain: Container[str] = ()) -> list[Job]:
     """Every job of a profile, checked, in reading order; notebooks named in `retrain` get that parameter set."""
     blocks = read_profile(profile)
-    return [job for name in sorted(blocks) for job in _notebook_jobs(profile, name, blocks[name], name in retrain)]
+    made = [
+        job
+        for name in sorted(blocks)
+        for block in blocks[name]
+        for job in _block_jobs(f"profile '{profile}' for {name}", profile, name, block, name in retrain)
+    ]
+    seen: set[str] = set()
+    for job in made:
+        if job.name in seen:
+            raise Problem(
+                f"profile '{profile}' for {job.notebook} makes the job '{job.name}' twice: its lists repeat a value, "
+                f"or two of its blocks differ only in a parameter that is not a list (write `name: [value]`)"
+            )
+        seen.add(job.name)
+    return made
 
 
-def _notebook_jobs(profile: str, notebook: str, block: dict[str, object], retrain: bool) -> list[Job]:
-    """One job per combination of the listed values."""
+def _block_jobs(where: str, profile: str, notebook: str, block: dict[str, object], retrain: bool) -> list[Job]:
+    """One job per combination of the values that one block lists; its lists make the job's name."""
     declared = notebook_parameters(notebook)
-    where = f"profile '{profile}' for {notebook}"
     for name in block:
         if name not in declared:
             raise Problem(f"unknown parameter '{name}' in {where} ({suggest(name, declared)})")
@@ -187,9 +234,6 @@ def _notebook_jobs(profile: str, notebook: str, block: dict[str, object], retrai
             parameters["retrain"] = True
         name = "-".join([notebook, *(f"{key}={_word(chosen[key])}" for key in several)])
         made.append(Job(name, notebook, parameters))
-    twice = [job.name for job in made if sum(job.name == other.name for other in made) > 1]
-    if twice:
-        raise Problem(f"{where} makes the job '{twice[0]}' twice: its lists repeat a value")
     return made
 
 

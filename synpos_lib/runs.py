@@ -9,11 +9,15 @@ with open_run(folder, config) as run:
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from synpos_lib import files
 from synpos_lib.errors import Problem
@@ -50,6 +54,7 @@ class Run:
                 raise files.damaged(self._done, f"{name} {what}, so its results cannot be believed")
         self.results = {"seconds": mark["seconds"], **mark["results"]}
         self.provenance = mark["provenance"]
+        self.weights = mark["files"].get(self._checkpoint.name)  # digest of the last checkpoint
 
     def log(self, **row: float | int | str) -> None:
         """Append one line to the metrics."""
@@ -64,8 +69,9 @@ class Run:
 
     def save(self, state: dict) -> None:
         """Store a checkpoint; a kill after this continues from here."""
-        rows = len(self.metrics())
-        files.save_tensors(self._checkpoint, {"state": state, "rows": rows, "seconds": self._elapsed()})
+        lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        counted = {"rows": len(lines), "metrics": _digest(lines), "seconds": self._elapsed()}
+        files.save_tensors(self._checkpoint, {"state": state, **counted})
 
     def load(self) -> dict | None:
         """The last checkpoint's state, with the metrics rolled back to that moment; None if there is none."""
@@ -77,6 +83,8 @@ class Run:
             kept = self._metrics.read_text().splitlines()[: stored["rows"]] if self._metrics.exists() else []
             if len(kept) < stored["rows"]:
                 raise files.damaged(self._checkpoint, f"{self._metrics.name} has lost lines that it counts on")
+            if stored.get("metrics", _digest(kept)) != _digest(kept):
+                raise files.damaged(self._checkpoint, f"lines of {self._metrics.name} that it counts on were changed")
             print(f"run '{self.name}': continued from its checkpoint after {self._seconds:.0f} s of work")
         files.write_bytes(self._metrics, "".join(line + "\n" for line in kept).encode())
         return state
@@ -102,35 +110,57 @@ class Run:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._since
 
-    def __enter__(self) -> "Run":
-        self._lock = (self.folder / ".lock").open("w")
-        if self.done:  # nothing will be written: several may read at once
-            return self
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"run '{self.name}': another process is making it; waiting for that one", flush=True)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)  # given up when that process ends, however it ends
-            self._check()
-        self._drop_torn_line()
-        return self
-
-    def _drop_torn_line(self) -> None:
+    def drop_torn_line(self) -> None:
         """A kill in the middle of `log` leaves half a line: forget it."""
         if self._metrics.exists() and not (text := self._metrics.read_bytes()).endswith(b"\n"):
             files.write_bytes(self._metrics, text[: text.rfind(b"\n") + 1])
 
-    def __exit__(self, *error: object) -> None:
-        self._lock.close()
 
-
-def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Run:
+@contextmanager
+def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Iterator[Run]:
     """Open the run of `config`: reuse it if it is done, continue it if it was cut short, else start it.
 
     `code` names the modules whose meaning the results depend on; when either changes, the earlier run is moved
-    to `.earlier/` beside it, and the reason is said.
+    to `.earlier/` beside it, and the reason is said. One process writes at a time; what is done, several may read.
     """
     config = json.loads(json.dumps({**config, "code": code_fingerprint(*code)} if code else config))
+    place = folder.parent / ".locks" / folder.name  # not in the folder, which may be moved
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as lock:  # given up when this process ends, however it ends
+        _lock(lock, fcntl.LOCK_SH)
+        while not _is_done(folder, config):
+            _lock(lock, fcntl.LOCK_EX)
+            if not _is_done(folder, config):
+                _make_room(folder, config)
+                break
+            _lock(lock, fcntl.LOCK_SH)  # another process has made it meanwhile
+        run = Run(folder, config)
+        if run.done:
+            print(f"run '{run.name}': reused, same configuration and code (made in {run.results['seconds']:.0f} s)")
+        else:
+            run.drop_torn_line()
+        yield run
+
+
+def _digest(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _lock(lock: TextIO, kind: int) -> None:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"run '{Path(lock.name).name}': another process is making it; waiting for that one", flush=True)
+        fcntl.flock(lock, kind)
+
+
+def _is_done(folder: Path, config: dict) -> bool:
+    path = folder / "config.json"
+    return path.exists() and files.read_json(path) == config and (folder / "done.json").exists()
+
+
+def _make_room(folder: Path, config: dict) -> None:
+    """Move a run of another configuration aside, and begin this one."""
     path = folder / "config.json"
     if path.exists() and (earlier := files.read_json(path)) != config:
         aside = folder.parent / ".earlier" / folder.name
@@ -140,10 +170,6 @@ def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Run:
         print(f"run '{folder.name}': not reused, since {_differences(earlier, config)} (kept in {aside})")
     if not path.exists():
         files.write_json(path, config)
-    run = Run(folder, config)
-    if run.done:
-        print(f"run '{run.name}': reused, same configuration and code (made in {run.results['seconds']:.0f} s)")
-    return run
 
 
 def read_run(folder: Path) -> Run:

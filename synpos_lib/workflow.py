@@ -1,8 +1,6 @@
 """The graph of notebook jobs: what is finished, what runs again and why, and the run itself through Snakemake."""
 
-import ast
 import contextlib
-import csv
 import fcntl
 import hashlib
 import json
@@ -13,10 +11,10 @@ import sys
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synpos_lib import files, fingerprint, index, profiles, runtime
+from synpos_lib import files, fingerprint, index, planner, profiles, runtime
 from synpos_lib.errors import Problem, suggest
 
 
@@ -29,7 +27,12 @@ class Step:
     code: str  # fingerprint of the notebook and the library modules it uses
     mark: dict  # what the done-mark says, {} without one
     why: str = ""  # the reason to run it; empty when it is finished
-    seconds: float | None = None  # what it cost before
+    cost: planner.Cost = field(default_factory=planner.Cost)
+
+    @property
+    def seconds(self) -> float | None:
+        """What it should take, if that is known."""
+        return self.cost.seconds
 
     @property
     def name(self) -> str:
@@ -46,37 +49,23 @@ def folder(profile: str) -> Path:
     return runtime.outputs() / profile
 
 
-def comes_after() -> dict[str, list[str]]:
-    """The literal `AFTER` of workflow.smk, checked against the notebooks that exist."""
-    path = profiles.notebooks_folder() / "workflow.smk"
-    try:
-        text = path.read_text()
-        after = ast.literal_eval(text[text.index("AFTER = {") + 8 : text.index("\n}") + 2])
-    except (OSError, ValueError, SyntaxError) as error:
-        raise Problem(f"{path} must begin with `AFTER = {{...}}`, plain names only ({error})") from error
-    names = profiles.notebook_names()
-    for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
-        if name not in names:
-            raise Problem(f"unknown notebook '{name}' in AFTER of {path} ({suggest(name, names)})")
-    return after
-
-
 def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
     """Every job of a profile, in an order in which they can run, with the reason to run it if there is one."""
     jobs = profiles.jobs(profile, retrain)
-    after = comes_after()
+    after = profiles.comes_after()
     for notebook in dict.fromkeys(job.notebook for job in jobs):
         if notebook not in after:
             raise Problem(f"{notebook} is missing in AFTER of workflow.smk: add what it comes after, or []")
     used = {job.notebook for job in jobs}
     steps: dict[str, Step] = {}
-    costs = _costs(profile)
+    earlier = (_try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
     for notebook in _ordered(after):
         needed = _nearest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in needed]
         for job in (job for job in jobs if job.notebook == notebook):
-            step = Step(job, names, notebook_fingerprint(notebook), {}, seconds=costs.get(job.name))
+            step = Step(job, names, notebook_fingerprint(notebook), {})
             _judge(step, profile, steps)
+            step.cost = planner.cost(job, (step.mark, earlier.get(job.name, {})))
             steps[job.name] = step
     return steps
 
@@ -103,14 +92,7 @@ def _nearest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[
 
 def notebook_fingerprint(name: str) -> str:
     """Fingerprint of a notebook's code (its parameters are compared by value) and the library it uses."""
-    cells = [cell for cell in profiles.read_notebook(name)["cells"] if cell["cell_type"] == "code"]
-    code = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
-    lines = "\n".join("".join(cell["source"]) for cell in code).splitlines()
-    source = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
-    try:
-        return fingerprint.source_fingerprint(source)
-    except SyntaxError as error:
-        raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
+    return fingerprint.source_fingerprint(profiles.source(name))
 
 
 def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
@@ -124,7 +106,6 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
     if not step.mark:
         step.why = "not done yet"
         return
-    step.seconds = step.mark["seconds"]
     before, now = step.mark["parameters"], step.job.parameters
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     gone = [name for name in step.mark["files"] if not (folder(profile) / name).exists()]
@@ -140,20 +121,6 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
         step.why = f"it builds on {(newer or ['other jobs'])[0]}, made anew since"
     elif gone:
         step.why = f"{gone[0]} is gone"
-
-
-def _costs(profile: str) -> dict[str, float]:
-    """Seconds each job took: in an earlier plan here, else as recorded with the repository."""
-    costs: dict[str, float] = {}
-    recorded = runtime.REPOSITORY / "outputs" / "recorded" / "timings.csv"
-    if recorded.exists():
-        with recorded.open() as file:
-            rows = [row for row in csv.DictReader(file) if row["profile"] == profile]
-        costs = {row["job"]: float(row["seconds"]) for row in rows}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        earlier = json.loads((folder(profile) / "plan.json").read_text())["jobs"]
-        costs |= {name: job["seconds"] for name, job in earlier.items() if job["seconds"]}
-    return costs
 
 
 def choose(profile: str, only: list[str], start: str | None) -> set[str]:
@@ -182,21 +149,52 @@ def needed(steps: dict[str, Step], targets: list[str]) -> list[Step]:
     return [step for name, step in steps.items() if name in wanted]
 
 
-def describe(profile: str, steps: list[Step], jobs: int) -> str:
+def describe(steps: list[Step], jobs: int) -> str:
     """The dry run: each job, its parameters, whether it runs and why, and what it should take."""
     lines = []
     for step in steps:
-        cost = runtime.minutes(step.seconds) if step.seconds else "time unknown"
-        lines.append(f"{step.name}: {f'runs, {step.why} ({cost})' if step.why else f'finished ({cost})'}")
+        lines.append(f"{step.name}: {f'runs, {step.why} ({step.cost})' if step.why else f'finished ({step.cost})'}")
         lines += [f"    {name} = {value!r}" for name, value in step.job.parameters.items()]
     waiting = [step for step in steps if step.why]
-    unknown = sum(step.seconds is None for step in waiting)
-    known = sum(step.seconds or 0 for step in waiting) / jobs
-    estimate = f"about {runtime.minutes(known)}" if not unknown else "unknown"
-    if unknown and known:
-        estimate = f"{runtime.minutes(known)} and {unknown} jobs whose time is unknown"
-    lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {estimate if waiting else 'none'}")
-    return "\n".join(lines)
+    lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {_time(waiting, jobs) if waiting else 'none'}")
+    if waiting:
+        memory = sorted(step.cost.memory_mb or 0 for step in waiting)[-jobs:]
+        disk = sum(step.cost.disk_mb or 0 for step in waiting)
+        known = [
+            sum(value is not None for value in column)
+            for column in zip(*((step.cost.memory_mb, step.cost.disk_mb) for step in waiting), strict=True)
+        ]
+        lines.append(f"memory: {_of(known[0], waiting, f'up to {planner.size(sum(memory))} at once')}")
+        lines.append(f"disk: {_of(known[1], waiting, f'about {planner.size(disk)}')}")
+    return "\n".join([*lines, *_gpu_hours(waiting)])
+
+
+def _of(known: int, waiting: list[Step], words: str) -> str:
+    """An estimate, with the number of jobs it does not cover."""
+    missing = len(waiting) - known
+    return "unknown" if not known else words + f", and {missing} jobs of which it is unknown" * bool(missing)
+
+
+def _time(waiting: list[Step], jobs: int) -> str:
+    """How long the jobs should take, `jobs` at once."""
+    known = [step.seconds for step in waiting if step.seconds is not None]
+    return _of(len(known), waiting, f"about {runtime.minutes(sum(known) / jobs)}")
+
+
+def _gpu_hours(waiting: list[Step]) -> list[str]:
+    """What is meant for a GPU, in hours of one, so that nobody starts a month by accident."""
+    passes: dict[str, float] = {}
+    for step in waiting:
+        for network, amount in planner.work(step.job).items():
+            passes[network] = passes.get(network, 0) + amount
+    if not set(passes) - set(planner.SMALL):
+        return []
+    hours, basis = planner.gpu_hours(passes)
+    uncounted = [name for name in dict.fromkeys(step.job.notebook for step in waiting) if name not in planner.WORK]
+    return [
+        f"GPU-hours: about {hours:,.0f} ({hours / 24:,.1f} days) for trainings and sampling, {basis}; "
+        f"not counted: {', '.join(uncounted) or 'evaluations'}"
+    ]
 
 
 @contextlib.contextmanager
@@ -223,6 +221,8 @@ def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, ext
     waiting = [step for step in chosen if step.why]
     if len(waiting) < len(chosen):
         print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
+    for line in _gpu_hours(waiting):
+        print(line)
     with alone(profile) as lock:
         _write_plan(profile, steps, jobs)
         code = _snakemake(profile, waiting, targets, jobs, extra, lock) if waiting else 0
@@ -241,7 +241,7 @@ def _write_plan(profile: str, steps: dict[str, Step], jobs: int) -> None:
             "after": step.after,
             "code": step.code,
             "key": step.key,
-            "seconds": step.seconds,
+            **asdict(step.cost),
         }
         for step in steps.values()
     }

@@ -10,6 +10,8 @@ def test_what_can_be_asked():
     assert (request.command, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
     assert request.dry_run and request.retrain and request.snakemake == ["--executor", "slurm", "--jobs", "3"]
     assert cli.parse(["--from", "05"]).start == "05"
+    request = cli.parse(["record", "quick", "--as", "laptop"])
+    assert (request.command, request.record, request.name) == ("record", "quick", "laptop")
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,13 @@ def test_what_can_be_asked():
         ("test --only 02", "'test' takes no options"),
         ("-j 2", "unknown option '-j'"),
         ("--dry-run=yes", "takes no value"),
+        ("record", "record needs a profile"),
+        ("record quik", "unknown profile 'quik' (did you mean 'quick'?)"),
+        ("record quick smoke", "choose one"),
+        ("record quick --as ../x", "plain name"),
+        ("record quick --as", "--as needs a value, as in `--as laptop`"),
+        ("record quick --jobs 2", "no other option does"),
+        ("quick --as laptop", "--as goes with record"),
     ],
 )
 def test_what_is_refused(words, said):

@@ -1,5 +1,6 @@
 """What a notebook keeps: pictures, tables and a note of what made them; strict parameters."""
 
+import hashlib
 import json
 
 import matplotlib.pyplot as plt
@@ -36,6 +37,19 @@ def test_figures_and_tables_are_kept_with_what_made_them(folder, capsys):
     assert note["parameters"] == {"profile": "quick", "steps": 20}
     assert note["text"] == 'A "line" that rises' and note["provenance"]["commit"]
     assert "2 results" in capsys.readouterr().out
+
+
+def test_a_note_vouches_for_its_files_and_recorded_columns_are_dimmed(folder):
+    nb = notebook.open("01_test", {"profile": "quick", "steps": 20})
+    frame = pd.DataFrame({"this run": [0.5], "recorded": [0.4]}, index=pd.Index(["simclr"], name="method"))
+    nb.table(frame, "scores", "Two scores", runs=["ssl-a"])
+    note = json.loads((nb.folder / "tables" / "01_test.scores.json").read_text())
+    assert note["runs"] == ["ssl-a"]
+    for name, digest in note["files"].items():
+        assert hashlib.sha256((nb.folder / "tables" / name).read_bytes()).hexdigest() == digest
+    assert set(note["files"]) == {"01_test.scores.csv", "01_test.scores.html"}
+    shown = (nb.folder / "tables" / "01_test.scores.html").read_text()
+    assert ".dim3 td:nth-child(3) { opacity" in shown and 'class="dim3"' in shown
 
 
 @pytest.mark.parametrize("value", ["20", 20.5, True, None])

@@ -84,6 +84,22 @@ def test_lists_make_one_job_per_combination(place):
     assert profiles.jobs("quick")[-1].name == "07_ssl_training-layers=mid+up-dataset=cifar10-w=-1"
 
 
+def test_several_blocks_are_several_products(place):
+    place("[{method: [simclr, byol], epochs: [1, 2]}, {method: [dino], epochs: [1], w: 0.5}]")
+    made = {job.name.removeprefix("07_ssl_training-"): job.parameters["w"] for job in profiles.jobs("quick")}
+    assert made == {
+        "method=simclr-epochs=1": 0.1,
+        "method=simclr-epochs=2": 0.1,
+        "method=byol-epochs=1": 0.1,
+        "method=byol-epochs=2": 0.1,
+        "method=dino-epochs=1": 0.5,
+    }
+    refused(
+        place, "[{method: [simclr], w: 0.5}, {method: [simclr]}]", "'07_ssl_training-method=simclr' twice", "[value]"
+    )
+    refused(place, "[{epochs: 1}, {epoch: 1}]", "unknown parameter 'epoch'")
+
+
 def test_retrain_is_set_where_it_exists(place):
     assert only_job(retrain=["07_ssl_training"]).parameters["retrain"] is True
     place(cell='profile = "quick"  # set of parameters\n')
@@ -109,7 +125,8 @@ def test_other_mistakes_in_a_profile(place):
     refused(place, "{epochs: [1, 1]}", "twice")
     refused(place, "{epochs: 1, epochs: 2}", "'epochs' is given twice")
     refused(place, "{profile: cifar}", "set by the workflow")
-    refused(place, "[1]", "must be `name: value` lines")
+    for block in ("[1]", "[]", "[{}, 1]", ""):
+        refused(place, block, "must be `name: value` lines")
     refused(place, "{a: ", "not valid YAML")
     refused(place, "{}\n07_ssl_trainin: {}", "unknown notebook '07_ssl_trainin'", "did you mean '07_ssl_training'?")
     with pytest.raises(Problem, match="unknown profile 'quik' .did you mean 'quick'"):

@@ -91,16 +91,32 @@ def test_a_finished_run_whose_metrics_were_touched_is_not_believed(tmp_path, har
 
 
 def test_a_checkpoint_whose_metrics_are_gone_is_not_continued(tmp_path):
-    run = open_run(tmp_path / "run", {})
-    run.log(step=1)
-    run.save({"x": torch.ones(1)})
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=1)
+        run.save({"x": torch.ones(1)})
     (tmp_path / "run" / "metrics.jsonl").unlink()
-    with pytest.raises(Problem, match="lost lines"):
-        open_run(tmp_path / "run", {}).load()
+    with pytest.raises(Problem, match="lost lines"), open_run(tmp_path / "run", {}) as run:
+        run.load()
+
+
+def test_edited_metrics_are_not_believed_again_when_the_run_is_continued(tmp_path):
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=1, loss=3.5)
+        run.save({"x": torch.ones(1)})
+        run.finish(loss=3.5)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("3.5", "0.5"))
+    with pytest.raises(Problem, match="cannot be believed"):
+        read_run(tmp_path / "run")
+    with pytest.raises(Problem, match="lines of metrics.jsonl .* were changed"), open_run(tmp_path / "run", {}) as run:
+        run.load()
+    with open_run(tmp_path / "run", {}) as run:
+        assert run.load() is None and run.metrics() == []  # begun anew
 
 
 def test_a_line_torn_by_a_kill_is_forgotten(tmp_path):
-    open_run(tmp_path / "run", {}).log(step=1)
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=1)
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "lo')
     with open_run(tmp_path / "run", {}) as run:
@@ -125,9 +141,46 @@ def test_a_second_process_waits_and_then_reuses_what_the_first_made(tmp_path, ca
     assert "another process is making it; waiting" in capsys.readouterr().out
 
 
+def test_another_configuration_waits_until_the_run_it_replaces_is_whole(tmp_path, capsys):
+    def second():
+        with open_run(tmp_path / "run", {"epochs": 2}) as run:
+            run.log(epoch=2)
+            run.finish(loss=0.2)
+
+    with open_run(tmp_path / "run", {"epochs": 1}) as run:
+        run.log(epoch=0)
+        other = threading.Thread(target=second)
+        other.start()
+        time.sleep(0.3)
+        run.log(epoch=1)
+        run.finish(loss=0.1)
+    other.join(10)
+    earlier, now = read_run(tmp_path / ".earlier" / "run"), read_run(tmp_path / "run")
+    assert earlier.metrics() == [{"epoch": 0}, {"epoch": 1}] and earlier.results["loss"] == 0.1
+    assert now.metrics() == [{"epoch": 2}] and now.results["loss"] == 0.2
+    assert "epochs was 1 and is now 2" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_moved_while_it_is_read(tmp_path):
+    with open_run(tmp_path / "run", {"epochs": 1}) as run:
+        run.finish(loss=0.1)
+
+    def other():
+        with open_run(tmp_path / "run", {"epochs": 2}):
+            seen.append(1)
+
+    seen = []
+    with open_run(tmp_path / "run", {"epochs": 1}), open_run(tmp_path / "run", {"epochs": 1}):  # two may read at once
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.3)
+        assert not seen and read_run(tmp_path / "run").results["loss"] == 0.1
+    thread.join(10)
+    assert seen
+
+
 def test_an_unfinished_or_absent_run_is_not_tabulated(tmp_path):
     with pytest.raises(Problem, match="there is no run in"):
         read_run(tmp_path / "run")
-    open_run(tmp_path / "run", {})
-    with pytest.raises(Problem, match="is not finished"):
+    with open_run(tmp_path / "run", {}), pytest.raises(Problem, match="is not finished"):
         read_run(tmp_path / "run")

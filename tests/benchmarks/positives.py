@@ -65,7 +65,7 @@ def main() -> None:
     unet = model.load(words.model, Path("nowhere"))
     plain = as_released(unet)
     anchors = scenes.render(words.anchors, "val").images
-    exact = BottleneckMixing(unet, steps=100, anchor_noise="shared")
+    exact = BottleneckMixing(unet, steps=100, anchor_time=1.0, anchor_noise="shared")
     fast = BottleneckMixing(unet, steps=words.steps, anchor_noise="shared")
     sides = {
         "released": lambda: released(plain, anchors, words.candidates),

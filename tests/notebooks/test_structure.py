@@ -112,7 +112,15 @@ def test_smoke_and_quick_run_every_notebook():
 
 
 def test_every_notebook_has_its_place_in_the_graph():
-    assert set(workflow.comes_after()) == set(NAMES)
+    assert set(profiles.comes_after()) == set(NAMES)
+
+
+def test_the_report_comes_after_everything_else():
+    after, chain, waiting = profiles.comes_after(), set(), ["13_report"]
+    while waiting:
+        chain.add(name := waiting.pop())
+        waiting += after[name]
+    assert chain == set(NAMES)
 
 
 def small_graph(tmp_path, monkeypatch, after: str) -> None:

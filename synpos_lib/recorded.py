@@ -1,0 +1,49 @@
+"""Recorded results, read: numbers that were measured earlier and committed with their manifest (recording.py).
+
+    recorded.load("08_linear_and_knn.linear")   # rows of every recording that has this table
+
+A row is marked `changed` when code that could have changed the number is not what it was when the number was made:
+the library modules that compute and the cells of the notebooks on the way to it, but not what only draws or shows.
+"""
+
+from synpos_lib import files, fingerprint, profiles, runtime
+from synpos_lib.errors import Problem
+
+FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
+MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
+_SHOWING = ("claims", "exercises", "explore.interpolation", "figures", "notebook", "profiles", "published", "recorded")
+_SHOWING = tuple(f"synpos_lib.{name}" for name in _SHOWING)
+
+
+def load(table: str):
+    """The rows of a recorded table, tidy as it was kept, each with where it comes from; no rows when there are none."""
+    import pandas as pd
+
+    parts = [pd.DataFrame(columns=MARKS)]
+    for path in sorted(FOLDER.glob("*/manifest.json")):
+        manifest = files.read_json(path)
+        about = manifest["tables"].get(f"{table}.csv")
+        if about is None:
+            continue
+        data = path.parent / "tables" / f"{table}.csv"
+        if not data.exists() or files.sha256(data) != about["sha256"]:
+            raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
+        changed = about["code"] != results_code(about["notebook"])
+        marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"], "changed": changed}
+        parts.append(pd.read_csv(data).assign(**marks))
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else parts[-1]
+
+
+def results_code(notebook: str) -> str:
+    """Fingerprint of the code that a notebook's numbers come from, that of the notebooks before it included."""
+    after = profiles.comes_after()
+    chain: list[str] = []
+    waiting = [notebook]
+    while waiting:
+        name = waiting.pop()
+        if name not in chain:
+            chain.append(name)
+            waiting += after.get(name, [])
+    source = "\n".join(profiles.source(name, leaving_out="fig-") for name in sorted(chain))
+    return fingerprint.source_fingerprint(source, without=_SHOWING)
