@@ -105,7 +105,7 @@ def lab(tmp_path_factory):
         )
         try:
             _wait_for(port, process, here / "log")
-            yield f"http://127.0.0.1:{port}/lab/tree/{{}}.ipynb?token=test", here
+            yield f"http://127.0.0.1:{port}/lab/workspaces/{{0}}/tree/{{0}}.ipynb?token=test", here
         finally:
             process.terminate()
             process.wait(60)
