@@ -22,6 +22,7 @@ from torch import Tensor
 
 from synpos_lib import encoders, methods, optim, runtime
 from synpos_lib.data import views
+from synpos_lib.data.positives import pictures
 from synpos_lib.errors import Problem, suggest
 from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.features import Frozen
@@ -247,8 +248,8 @@ class _Training:
 
     def _made(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """Synthetic images: (B, 3, H, W) uint8."""
-        chosen = self.positives[rows.numpy(), candidates.clamp_min(0).numpy()]  # (B, H, W, 3)
-        return torch.from_numpy(np.ascontiguousarray(chosen)).permute(0, 3, 1, 2).to(self.images.device)
+        chosen = self.positives[rows.numpy(), candidates.clamp_min(0).numpy()]
+        return pictures(chosen).to(self.images.device)
 
     # ----------------------------------------------------------------------------------- state and words
 

@@ -81,6 +81,11 @@ def read(folder: Path, anchors) -> np.ndarray:
     return np.load(run.folder / FILE, mmap_mode="r")
 
 
+def pictures(stored: np.ndarray) -> torch.Tensor:
+    """Candidates as they are stored (…, H, W, 3), as images (…, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(stored)).movedim(-1, -3)
+
+
 def merge(shards: Sequence[Path], folder: Path) -> Run:
     """Put the shards of one store together; they must agree in everything but their rows, and leave no gap."""
     parts = sorted((read_run(shard) for shard in shards), key=lambda run: run.config["rows"])

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from synpos_lib import classify, encoders, mixing, results, runtime
 from synpos_lib.data import views
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.catalog import Images, take
 from synpos_lib.data.decoded import fingerprint
 from synpos_lib.diffusion.generators import fingerprint as weights_of
 from synpos_lib.errors import Problem, suggest
@@ -73,7 +73,7 @@ def few(task: Task, per_class: int, seed: int) -> Task:
     shuffled = torch.randperm(len(labels), generator=runtime.generator(seed, "few"))
     rows = torch.cat([shuffled[labels[shuffled] == c][:per_class] for c in range(len(task.train.classes))])
     rows = rows.sort().values
-    return replace(task, name=f"{per_class} per class", train=_part(task.train, rows), edited=task.edited[rows.numpy()])
+    return replace(task, name=f"{per_class} per class", train=take(task.train, rows), edited=task.edited[rows.numpy()])
 
 
 def only(task: Task, classes: Sequence[str]) -> Task:
@@ -87,7 +87,7 @@ def only(task: Task, classes: Sequence[str]) -> Task:
 
     def part(images: Images) -> Images:
         rows = (number[images.labels] >= 0).nonzero()[:, 0]
-        return replace(_part(images, rows), labels=number[images.labels[rows]], classes=tuple(classes))
+        return replace(take(images, rows), labels=number[images.labels[rows]], classes=tuple(classes))
 
     rows = (number[task.train.labels] >= 0).nonzero()[:, 0]
     edited = task.edited[rows.numpy()]
@@ -97,12 +97,6 @@ def only(task: Task, classes: Sequence[str]) -> Task:
 def tuning(task: Task, start: Frozen) -> Task:
     """The task `fine-tuning`: the same images, and an encoder that is trained already."""
     return replace(task, name="fine-tuning", encoder=start)
-
-
-def _part(images: Images, rows: Tensor) -> Images:
-    pixels, labels = images.images[rows], images.labels[rows]
-    where = None if images.where is None else images.where[rows]
-    return replace(images, images=pixels, labels=labels, where=where, fingerprint=fingerprint(pixels, labels))
 
 
 def trained_encoder(name: str, folder: Path) -> Frozen:
@@ -191,7 +185,7 @@ def teach(
     named = {"dataset": task.train.name, "method": variant or augmentation, "variant": task.name, "seed": seed}
     rows = accuracy(folder, run, model, {task.test.name: task.test} | (tests or {}), **named).metrics()
     if attack:
-        few = _part(task.test, torch.arange(len(task.test))[: attack["n"]])
+        few = take(task.test, torch.arange(len(task.test))[: attack["n"]])
         rows += attacks(folder, run, model, few, attack, **named).metrics()
     return [{**row, "run": run.name, "seconds": run.results["seconds"]} for row in rows]
 

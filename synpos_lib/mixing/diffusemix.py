@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synpos_lib.data import positives
 from synpos_lib.errors import Problem, suggest
 
 PROMPTS = {  # a short name, which is also that of an embedded scene, and the words of the released README
@@ -93,11 +94,6 @@ def stages(
     return {"original": original, "edited": edited, "concatenated": hybrid, "blended": blended}
 
 
-def pictures(stored: np.ndarray) -> Tensor:
-    """Edits as they are stored (…, H, W, 3), as images (…, 3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(stored)).movedim(-1, -3)
-
-
 class DiffuseMix:
     """Where a training loop takes its images from: each as it is, or mixed.
 
@@ -130,7 +126,7 @@ class DiffuseMix:
     def __call__(self, rows: Tensor, draw: torch.Generator) -> Tensor:
         original = self.images[rows]
         prompt = torch.randint(self.edited.shape[1], (len(rows),), generator=draw)
-        edited = pictures(self.edited[rows.numpy(), prompt.numpy()])
+        edited = positives.pictures(self.edited[rows.numpy(), prompt.numpy()])
         mixed = stages(original, edited, self.fractals, draw, masks=self.masks, weight=self.weight)["blended"]
         chosen = torch.rand(len(rows), generator=draw) < self.share
         return torch.where(chosen[:, None, None, None], mixed, original)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torchvision.transforms import functional
 
@@ -162,12 +163,7 @@ def test_other_mistakes_get_one_clear_sentence(tmp_path):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """InstructPix2Pix with a few thousand weights, and a tokenizer that knows letters."""
-    from diffusers import (
-        AutoencoderKL,
-        PNDMScheduler,
-        StableDiffusionInstructPix2PixPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import StableDiffusionInstructPix2PixPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
@@ -186,27 +182,11 @@ def folder(tmp_path_factory):
         eos_token_id=1,
         pad_token_id=1,
     )
-    sizes = dict(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1)
     pipeline = StableDiffusionInstructPix2PixPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **sizes
-        ),
         text_encoder=CLIPTextModel(text),
         tokenizer=tokenizer,
-        unet=UNet2DConditionModel(
-            sample_size=16,
-            in_channels=8,  # of the noise and of the image that is edited
-            out_channels=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=8,
-            **sizes,
-        ),
-        scheduler=PNDMScheduler(skip_prk_steps=True),
-        safety_checker=None,
         feature_extractor=None,
-        requires_safety_checker=False,
+        **tiny.parts(in_channels=8),  # of the noise and of the image that is edited
     )
     place = tmp_path_factory.mktemp("hub") / "instruct"
     pipeline.save_pretrained(place)

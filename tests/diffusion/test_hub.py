@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from torchvision import transforms
 from torchvision.transforms import functional
@@ -18,36 +19,17 @@ from synpos_lib.errors import Problem
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Stable Diffusion image variations with a few thousand weights; CLIP sees 24 pixels, images have 32."""
-    from diffusers import (
-        AutoencoderKL,
-        PNDMScheduler,
-        StableDiffusionImageVariationPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import StableDiffusionImageVariationPipeline
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    sizes = dict(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1)
     clip = dict(hidden_size=16, projection_dim=16, intermediate_size=16, patch_size=8, image_size=24)
     pipeline = StableDiffusionImageVariationPipeline(
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **sizes
-        ),
         image_encoder=CLIPVisionModelWithProjection(
             CLIPVisionConfig(num_attention_heads=2, num_hidden_layers=1, **clip)
         ),
-        unet=UNet2DConditionModel(
-            sample_size=16,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=8,
-            **sizes,
-        ),
-        scheduler=PNDMScheduler(skip_prk_steps=True),
-        safety_checker=None,
         feature_extractor=CLIPImageProcessor(size=24, crop_size=24),
-        requires_safety_checker=False,
+        **tiny.parts(),
     )
     place = tmp_path_factory.mktemp("hub") / "variations"
     pipeline.save_pretrained(place)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from synpos_lib.data import scenes
+from synpos_lib.data import positives, scenes
 from synpos_lib.errors import Problem
 from synpos_lib.mixing import diffusemix
 from synpos_lib.mixing.diffusemix import DiffuseMix
@@ -140,7 +140,7 @@ def test_the_share_of_mixed_images_and_what_they_are_made_of(stores):
 
 def test_stages_lead_from_one_to_the_next(stores):
     images, edited, fractals = stores
-    made = diffusemix.stages(images, diffusemix.pictures(edited)[:, 0], fractals, generator(2))
+    made = diffusemix.stages(images, positives.pictures(edited)[:, 0], fractals, generator(2))
     draw = generator(2)
     mask = diffusemix.halves(40, 12, 12, draw)
     fractal = fractals[torch.randint(5, (40,), generator=draw)]
