@@ -120,9 +120,15 @@ def _unet(parameters: dict) -> str:
 
 def _diffusion(p: dict) -> list[tuple[str, float]]:
     network = "paper U-Net" if p["recipe"] == "paper" else "embedded U-Net"
-    batch = 512 if p["recipe"] == "paper" else 96  # 64, and the second views of half of them
-    trained = 3 * p["steps"] * batch if p["retrain"] or p["dataset"] != "scenes" else 0
+    trained = 3 * p["steps"] * _per_step(p["recipe"]) if p["retrain"] or p["dataset"] != "scenes" else 0
     return [(network, trained + p["samples"] * p["sampling_steps"])]
+
+
+def _per_step(recipe: str) -> float:
+    """Images, second views among them, that go through the diffusion model in one step of its training."""
+    from synpos_lib.diffusion.model import RECIPES
+
+    return RECIPES[recipe].batch * (1 + RECIPES[recipe].second_view)
 
 
 def _silenced(p: dict) -> list[tuple[str, float]]:
@@ -149,10 +155,11 @@ def _arms(p: dict) -> list[tuple[str, float]]:
 
 def _ablations(p: dict) -> list[tuple[str, float]]:
     """One training for each value of a knob and seed; the sampling for some of them is not counted."""
-    knobs = ("candidates", "lambdas", "weights", "anchor_times", "sampling_steps", "samplers", "noises", "skips")
+    knobs = "candidates lambdas weights anchor_times sampling_steps samplers noises skips half_trained".split()
     trainings = (1 + sum(len(p[knob]) for knob in knobs)) * len(p["seeds"])
     network = "small" if p["dataset"] == "scenes" else "resnet18"  # as in notebook 07
-    return [(network, trainings * p["epochs"] * p["anchors"] * views(p["method"]))]
+    taught = (network, trainings * p["epochs"] * p["anchors"] * views(p["method"]))
+    return [taught, (_unet(p), 3 * sum(p["half_trained"]) * _per_step(p["recipe"]))]
 
 
 WHOLE = {"imagenet100": 126_689}  # training images, where a profile takes all of them

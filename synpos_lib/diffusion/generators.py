@@ -16,6 +16,7 @@ from synpos_lib.diffusion.training import T, check_labels
 from synpos_lib.errors import Problem
 
 BATCH = 128  # images sampled at once
+SAMPLER, STEPS = "dpm++", 10  # keeps as much of *what* as DDIM's 100 steps; KID 0.21 for 0.16, and DDIM's 20 has 0.29
 
 
 class BottleneckMixing:
@@ -26,13 +27,13 @@ class BottleneckMixing:
         unet,
         *,
         w: float = 0.1,  # share of the sample's own bottleneck; the paper's value
-        steps: int = 20,  # of sampling; the released code takes 100
+        steps: int = STEPS,  # of sampling; the released code takes 100
         window: tuple[int, int] = (0, T),  # timesteps at which it is mixed; the paper: all
         blocks: tuple[str, ...] = ("mid",),
         anchor_time: float = 0.5,  # the anchor is noised to this share of t, from notebook 04; the paper: 1, the same t
         anchor_noise: str = "fresh",  # or shared by the candidates of an anchor, which saves encoder passes
-        sampler: str = "ddim",
-        eta: float = 0.1,
+        sampler: str = SAMPLER,  # the released code: ddim
+        eta: float = 0.1,  # of DDIM
     ):
         self.unet = unet
         self.how = {name: value for name, value in locals().items() if name not in ("self", "unet")}
@@ -88,9 +89,9 @@ class ClassConditional:
         unet,
         *,
         guidance: float = 1.8,  # (1 + guidance) * with the label - guidance * without; the released value
-        steps: int = 20,  # of sampling; the released code takes 100
-        sampler: str = "ddim",
-        eta: float = 0.1,  # the README's; its code samples this set with 1.0 whatever is asked for
+        steps: int = STEPS,  # of sampling; the released code takes 100
+        sampler: str = SAMPLER,  # the released code: ddim
+        eta: float = 0.1,  # of DDIM, the README's; its code samples this set with 1.0 whatever is asked for
     ):
         if not unet.config.classes:
             raise Problem("this network knows no classes: train one with model.recipe(name, classes=...)")
@@ -121,7 +122,7 @@ def _in_parts(n: int, k: int, seed: int, where, draw) -> torch.Tensor:
     return torch.cat(made)
 
 
-def draw_freely(unet, n: int, *, steps: int = 20, sampler: str = "ddim", eta: float = 0.1, seed: int = 0):
+def draw_freely(unet, n: int, *, steps: int = STEPS, sampler: str = SAMPLER, eta: float = 0.1, seed: int = 0):
     """n images without an anchor: uint8 (n, 3, H, W)."""
     where = next(unet.parameters()).device
     made = []
