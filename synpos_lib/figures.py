@@ -231,6 +231,21 @@ def radars(frame, panel: str, *, spoke: str, group: str, colours: dict[str, str]
     return figure
 
 
+def beside(ours, published, *, x: str, xlabel: str, title: str):
+    """Our curves on the left, a line for each factor; the published ones on the right, on an axis of their own."""
+    figure, axes = plt.subplots(1, 2, figsize=WIDE)
+    for factor, part in ours.groupby("factor"):
+        curve(axes[0], part, x=x, colour=FACTORS[factor], label=factor)
+    for (name, part), colour in zip(published.groupby("dataset"), TEN, strict=False):
+        curve(axes[1], part, x=x, colour=colour, label=f"{name}, one run each")
+    axes[0].set(xlabel=xlabel, ylabel="linear accuracy, test", title=title)
+    axes[1].set(xlabel=xlabel, title="Published")
+    for axis, values in zip(axes, (ours[x], published[x]), strict=True):
+        axis.legend()
+        axis.set_xticks(sorted(set(values)))
+    return figure
+
+
 def curve(axis, frame, *, x: str, colour: str, label: str) -> None:
     """The `value` of every run as a small dot, and a line through the means."""
     means = frame.groupby(x).value.mean()
