@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from synpos_lib import files, recorded, runtime
+from synpos_lib import files, profiles, recorded, runtime
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
 SMALL = ("small", "embedded U-Net")  # networks for a processor; the others want a GPU
@@ -115,7 +115,10 @@ def work(job) -> dict[str, float]:
 
 
 def _unet(parameters: dict) -> str:
-    return "embedded U-Net" if parameters["dataset"] == "scenes" else "paper U-Net"
+    """The network that the profile's notebook 01 trains on these images; the shipped one where it trains none."""
+    made = [job.parameters for job in profiles.jobs(parameters["profile"]) if job.notebook == "01_diffusion"]
+    paper = ("paper", parameters["dataset"]) in [(each["recipe"], each["dataset"]) for each in made]
+    return "paper U-Net" if paper else "embedded U-Net"
 
 
 def _diffusion(p: dict) -> list[tuple[str, float]]:
