@@ -101,11 +101,9 @@ def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
 
 
 def chance(axis, level: float, text: str = "chance") -> None:
-    """A dotted line where guessing would be."""
+    """A dotted line where guessing would be, named beside the axis, where it hides nothing."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
-    axis.annotate(
-        text, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=NEUTRAL, fontsize=9
-    )
+    axis.annotate(f" {text}", (1, level), xycoords=("axes fraction", "data"), va="center", color=NEUTRAL, fontsize=9)
 
 
 def scatter(axis, points, labels, names: Sequence[str]) -> None:
