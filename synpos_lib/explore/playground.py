@@ -70,7 +70,7 @@ def train_toy(*, base="contrast", temperature=0.2, lambda_=0.0, stop_gradient=Tr
 def picture(toy: Toy, step: int):
     """Left the circle after `step` steps: one colour per what, one ring per where; right how it went."""
     figure, (circle, curves) = figures.plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=[1, 1.3], layout="none")
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.14, top=0.88, wspace=0.15)  # quicker than a computed layout
+    figure.subplots_adjust(left=0.02, right=0.94, bottom=0.14, top=0.88, wspace=0.15)  # quicker than a computed layout
     for kind in range(KINDS):
         part = toy.what == kind
         spots = toy.z[step][part] * (1 + 0.13 * toy.where[part, None])
@@ -80,11 +80,11 @@ def picture(toy: Toy, step: int):
     circle.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], aspect="equal", title=f"after {step} steps")
     circle.spines[:].set_visible(False)
     tones = {"spread": figures.NEUTRAL, **figures.FACTORS}
-    names = {"spread": "spread (0: one point)", "what": "neighbours share what", "where": "neighbours share where"}
+    names = {"spread": "spread (0: one point)", "what": "same what nearby", "where": "same where nearby"}
     for key, values in toy.health.items():
         curves.plot(values, color=tones[key], label=names[key])
     curves.axvline(step, color="#333333", linewidth=1)
-    figures.chance(curves, 1 / KINDS, "chance, what")
+    figures.chance(curves, 1 / KINDS)
     curves.set(xlabel="step", ylim=(-0.03, 1.1))
     curves.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, columnspacing=1)
     return figure
@@ -112,7 +112,7 @@ def loss_playground(steps: int = 120):
         wide = {"style": {"description_width": "initial"}}
         return {
             "base": widgets.Dropdown(options={v: k for k, v in BASES.items()}, value="contrast", description="base"),
-            "temperature": widgets.FloatLogSlider(0.2, min=-2, max=0.5, step=0.1, description="temperature τ", **slow),
+            "temperature": widgets.FloatLogSlider(0.2, min=-2, max=0.5, step=0.1, description="τ", **slow),
             "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **slow),
             "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **wide),
             "seed": widgets.IntSlider(0, 0, 9, description="seed", **slow),
@@ -123,7 +123,7 @@ def loss_playground(steps: int = 120):
     if box:
         import ipywidgets as widgets
 
-        play = widgets.Play(min=0, max=steps, step=3, interval=200, description="watch")
+        play = widgets.Play(value=steps, min=0, max=steps, step=3, interval=200, description="watch")
         widgets.jslink((play, "value"), (box.children[0].children[-1], "value"))
         box.children = (*box.children, play)
     return box
