@@ -112,7 +112,9 @@ def loss_playground(steps: int = 120):
         wide = {"style": {"description_width": "initial"}}
         return {
             "base": widgets.Dropdown(options={v: k for k, v in BASES.items()}, value="contrast", description="base"),
-            "temperature": widgets.FloatLogSlider(0.2, min=-2, max=0.5, step=0.1, description="τ", **slow),
+            "temperature": widgets.FloatLogSlider(
+                0.2, min=-2, max=0.5, step=0.1, description="temperature", **slow, **wide
+            ),
             "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **slow),
             "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **wide),
             "seed": widgets.IntSlider(0, 0, 9, description="seed", **slow),
