@@ -20,6 +20,7 @@ main > div > table { display: block; overflow-x: auto; } th, td { padding: .2rem
 tr { border-bottom: 1px solid var(--line); } td { font-variant-numeric: tabular-nums; }
 details.code > summary { opacity: .6; font-size: .8rem; cursor: pointer; } .stderr, .error { color: #d33; }
 .anchor-link { display: none; } nav { display: flex; gap: 1rem; font-size: .9rem; } button { font: inherit; }
+@page { margin: 1.5cm; }
 @media print { nav, details.code:not([open]) { display: none; } body { max-width: none; padding: 0; }
   img, table, pre, .out { break-inside: avoid; } h2, h3 { break-after: avoid; } }
 """
