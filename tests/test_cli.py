@@ -15,6 +15,15 @@ def test_what_can_be_asked():
 
 
 @pytest.mark.parametrize(
+    "cores, gpu, jobs", [(1, None, 1), (2, None, 2), (16, None, 4), (16, "/usr/bin/nvidia-smi", 1)]
+)
+def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypatch, cores, gpu, jobs):
+    monkeypatch.setattr(cli.shutil, "which", lambda name: gpu)
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: set(range(cores)))
+    assert cli.parse([]).jobs == jobs
+
+
+@pytest.mark.parametrize(
     "words, said",
     [
         ("smok", "unknown word 'smok' (did you mean 'smoke'?)"),
