@@ -3,7 +3,8 @@
     arms = Arms(runs, train, variations, config, {"simclr": 2e-3}, sets)
     rows = arms.answers("Mix", "simclr", seed=0)  # trained or reused, then asked about every test set
 
-Whatever the images, the trainings take (nearly) equally many steps: fewer images mean more passes over them.
+Whatever the images, the trainings take (nearly) equally many steps, of the warm-up too: fewer images mean more passes
+over them.
 """
 
 import contextlib
@@ -52,8 +53,10 @@ class Arms:
         if arm not in METHOD:
             raise Problem(f"unknown arm '{arm}' ({suggest(arm, METHOD)})")
         method = METHOD[arm].format(base)
-        epochs = round(self.config.epochs * len(self.images) / len(images))
-        changed = dict(method=method, epochs=epochs, learning_rate=self.rates[base], views=views, seed=seed)
+        more = len(self.images) / len(images)
+        epochs, warmup = round(self.config.epochs * more), self.config.warmup and round(self.config.warmup * more)
+        changed = dict(method=method, epochs=epochs, warmup=warmup, learning_rate=self.rates[base])
+        changed |= dict(views=views, seed=seed)
         config = replace(self.config, **changed, hyperparameters={**self._fitted(method, len(images)), **settings})
         name = f"mix-{self.images.name}-{method}-{variant}-seed{seed}".replace("/", "_").replace(":", "_")
         made = variations if methods.recipe(method).needs_positives else None
