@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.generators import fingerprint
@@ -118,6 +119,7 @@ class ImageVariations:
     """
 
     NAME, REVISION = "lambdalabs/sd-image-variations-diffusers", "v2.0"  # what was released, on the hub
+    PIPELINE = "StableDiffusionImageVariationPipeline"
 
     def __init__(
         self,
@@ -132,21 +134,30 @@ class ImageVariations:
 
     @classmethod
     def load(cls, folder_or_name: str = NAME, **how) -> "ImageVariations":
-        """The generator with the model in a folder, or of that name on the hub."""
-        from diffusers import StableDiffusionImageVariationPipeline
+        """The generator with the model in a folder, or of that name on the hub; either of the two, by what it is."""
+        import diffusers
 
-        revision = cls.REVISION if folder_or_name == cls.NAME else None
-        return cls(load_pipeline(StableDiffusionImageVariationPipeline, folder_or_name, revision=revision), **how)
+        index = Path(folder_or_name).expanduser() / "model_index.json"
+        versatile = folder_or_name == VersatileVariations.NAME
+        if index.is_file():
+            versatile = VersatileVariations.PIPELINE in index.read_text()
+        kind = VersatileVariations if versatile else ImageVariations
+        revision = kind.REVISION if folder_or_name == kind.NAME else None
+        return kind(load_pipeline(getattr(diffusers, kind.PIPELINE), folder_or_name, revision=revision), **how)
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """k variations of each anchor."""
         made = []
         for i, part in enumerate(anchors.split(max(1, BATCH // k))):
             noise = runtime.generator(seed, "variations", i)  # on the processor: the same noise on every device
-            seen = self.clip_input(part).to(self.pipeline.device)
+            seen = self.shown(part)
             x = self.pipeline(seen, num_images_per_prompt=k, generator=noise, output_type="pt", **self.how).images
             made.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
         return torch.cat(made)
+
+    def shown(self, images: Tensor):
+        """The anchors as the pipeline wants them."""
+        return self.clip_input(images).to(self.pipeline.device)
 
     def clip_input(self, images: Tensor) -> Tensor:
         """What CLIP is shown: resized (bicubic, no antialiasing) to its 224 pixels, as in the released code."""
@@ -154,6 +165,18 @@ class ImageVariations:
         x = F.interpolate(images.float() / 255, (size, size), mode="bicubic", align_corners=False)
         mean, std = torch.tensor([CLIP_MEAN, CLIP_STD])[:, None, :, None, None]
         return (x - mean) / std
+
+
+class VersatileVariations(ImageVariations):
+    """MixDiff's second generator, Versatile Diffusion; diffusers keeps it among its deprecated pipelines."""
+
+    NAME, REVISION = "shi-labs/versatile-diffusion", None
+    PIPELINE = "VersatileDiffusionImageVariationPipeline"
+    SIZE = 512  # pixels of the pictures it is shown, as released
+
+    def shown(self, images: Tensor) -> list:
+        """Pictures, which its own feature extractor prepares for CLIP."""
+        return [to_pil_image(image) for image in resize(images / 255, (self.SIZE, self.SIZE))]
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

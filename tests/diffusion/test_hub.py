@@ -157,3 +157,35 @@ def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_DOWNLOAD", "1")
     with pytest.raises(Problem, match="could not be downloaded"):  # sockets are blocked
         hub.ImageVariations.load()
+
+
+def test_versatile_diffusion_is_recognised_and_called_as_released(tmp_path, anchors):
+    from diffusers import VersatileDiffusionImageVariationPipeline
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    clip = dict(hidden_size=16, projection_dim=16, intermediate_size=16, patch_size=8, image_size=24)
+    parts = {name: part for name, part in tiny.parts().items() if "safety" not in name}
+    VersatileDiffusionImageVariationPipeline(
+        image_feature_extractor=CLIPImageProcessor(size=24, crop_size=24),
+        image_encoder=CLIPVisionModelWithProjection(
+            CLIPVisionConfig(num_attention_heads=2, num_hidden_layers=1, **clip)
+        ),
+        image_unet=parts.pop("unet"),
+        **parts,
+    ).save_pretrained(tmp_path)
+    generator = hub.ImageVariations.load(str(tmp_path), steps=2)
+    assert isinstance(generator, hub.VersatileVariations) and generator.how["guidance_scale"] == 3.0
+    made = generator.generate(anchors.images, 2, seed=5)
+    assert made.shape == (7, 2, 3, 20, 20) and made.dtype == torch.uint8
+    pictures = [functional.resize(functional.to_pil_image(image), [512, 512], 3) for image in anchors.images]
+    direct = generator.pipeline(
+        pictures,
+        num_images_per_prompt=2,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        generator=hub.runtime.generator(5, "variations", 0),
+        output_type="pt",
+    ).images
+    expected = hub.resize(direct, (20, 20)).unflatten(0, (7, 2))
+    assert (made.int() - expected.int()).abs().float().mean() < 2  # the two resize to 512 pixels with other rounding
