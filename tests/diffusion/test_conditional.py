@@ -5,6 +5,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import tiny
 import torch
 
 from synpos_lib import runtime
@@ -13,22 +14,11 @@ from synpos_lib.diffusion import model, training
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.diffusion.generators import ClassConditional
 from synpos_lib.diffusion.sampling import sample
-from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.diffusion.unet import UNet
 from synpos_lib.errors import Problem
 from synpos_lib.processes import Processes
 
-PLAIN = UNetConfig(
-    image_size=16,
-    patch=2,
-    channels=(8, 16),
-    attention=(),
-    middle_attention=False,
-    layers=1,
-    groups=4,
-    dropout=0.0,
-    pooled=True,
-    prediction="v_prediction",
-)
+PLAIN = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
 CLASSES = dataclasses.replace(PLAIN, classes=3)
 NONE = 3  # the index of "no class"
 

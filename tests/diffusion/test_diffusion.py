@@ -8,18 +8,17 @@ import sys
 import textwrap
 
 import pytest
+import tiny
 import torch
 
 from synpos_lib import files, runtime
 from synpos_lib.diffusion import features, generators, model, training
 from synpos_lib.diffusion.sampling import sample, scheduler
-from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.diffusion.unet import UNet
 from synpos_lib.errors import Problem
 from synpos_lib.runs import open_run, read_run
 
-TINY = UNetConfig(
-    image_size=16, patch=2, channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.0
-)
+TINY = tiny.unet(image_size=16, patch=2)
 WITH_ATTENTION = dataclasses.replace(TINY, attention=(1,), middle_attention=True, layers=2, patch=1)
 POOLED = dataclasses.replace(TINY, pooled=True, prediction="v_prediction")
 HEARD = dataclasses.replace(POOLED, heard=True)

@@ -16,19 +16,10 @@ from synpos_lib.data.scenes import SCENES
 from synpos_lib.diffusion import edits, model
 from synpos_lib.diffusion.sampling import inverted, sample
 from synpos_lib.diffusion.training import TrainingConfig, alpha_bar
-from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.diffusion.unet import UNet
 from synpos_lib.errors import Problem
 
-TINY = UNetConfig(
-    patch=4,
-    channels=(8, 16),
-    attention=(),
-    middle_attention=False,
-    layers=1,
-    groups=4,
-    dropout=0.0,
-    prediction="v_prediction",
-)
+TINY = tiny.unet(patch=4, prediction="v_prediction")
 BY_SCENE = dataclasses.replace(TINY, classes=len(SCENES))
 
 

@@ -20,15 +20,11 @@ from synpos_lib.errors import Problem
 def folder(tmp_path_factory):
     """Stable Diffusion image variations with a few thousand weights; CLIP sees 24 pixels, images have 32."""
     from diffusers import StableDiffusionImageVariationPipeline
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    clip = dict(hidden_size=16, projection_dim=16, intermediate_size=16, patch_size=8, image_size=24)
     pipeline = StableDiffusionImageVariationPipeline(
-        image_encoder=CLIPVisionModelWithProjection(
-            CLIPVisionConfig(num_attention_heads=2, num_hidden_layers=1, **clip)
-        ),
-        feature_extractor=CLIPImageProcessor(size=24, crop_size=24),
+        image_encoder=tiny.clip(),
+        feature_extractor=tiny.eyes(),
         **tiny.parts(),
     )
     place = tmp_path_factory.mktemp("hub") / "variations"
@@ -161,16 +157,12 @@ def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):
 
 def test_versatile_diffusion_is_recognised_and_called_as_released(tmp_path, anchors):
     from diffusers import VersatileDiffusionImageVariationPipeline
-    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(0)
-    clip = dict(hidden_size=16, projection_dim=16, intermediate_size=16, patch_size=8, image_size=24)
     parts = {name: part for name, part in tiny.parts().items() if "safety" not in name}
     VersatileDiffusionImageVariationPipeline(
-        image_feature_extractor=CLIPImageProcessor(size=24, crop_size=24),
-        image_encoder=CLIPVisionModelWithProjection(
-            CLIPVisionConfig(num_attention_heads=2, num_hidden_layers=1, **clip)
-        ),
+        image_feature_extractor=tiny.eyes(),
+        image_encoder=tiny.clip(),
         image_unet=parts.pop("unet"),
         **parts,
     ).save_pretrained(tmp_path)
