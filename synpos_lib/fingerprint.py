@@ -28,13 +28,13 @@ def source_fingerprint(source: str, without: Container[str] = ()) -> str:
     return _fingerprint(_meaning(tree), sorted(_imports(tree, "")), without)
 
 
-def closure(modules: list[str]) -> list[str]:
-    """The modules, and every library module they import, directly or through others."""
+def closure(modules: list[str], without: Container[str] = ()) -> list[str]:
+    """The modules, and every library module they import, directly or through others; some may be left out."""
     seen: set[str] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in seen and _file(name):
+        if name not in seen and name not in without and _file(name):
             seen.add(name)
             waiting.extend(_module(name, _stamp(name))[1])
     return sorted(seen)
@@ -42,7 +42,7 @@ def closure(modules: list[str]) -> list[str]:
 
 def _fingerprint(start: str, modules: list[str], without: Container[str] = ()) -> str:
     digest = hashlib.sha256(start.encode())
-    for name in (name for name in closure(modules) if name not in without):
+    for name in closure(modules, without):
         meaning, _, data = _module(name, _stamp(name))
         digest.update(f"\n{name}\n{meaning}".encode())
         for path in data:

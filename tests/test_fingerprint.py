@@ -78,6 +78,14 @@ def test_data_files_count_when_the_code_names_them_or_their_folder(library):
     assert fingerprint.code_fingerprint("part") == changed
 
 
+def test_what_is_left_out_brings_nothing_with_it(library):
+    source = "import synpos_lib.late"
+    whole, part = (fingerprint.source_fingerprint(source, without=w) for w in ((), ("synpos_lib.late",)))
+    library("low.py", "def one(x):\n    return x + 2\n")
+    assert fingerprint.source_fingerprint(source, without=("synpos_lib.late",)) == part
+    assert fingerprint.source_fingerprint(source) != whole
+
+
 def test_an_unknown_module_is_an_error(library):
     with pytest.raises(ModuleNotFoundError, match="nothing_here"):
         fingerprint.code_fingerprint("nothing_here")

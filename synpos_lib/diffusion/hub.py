@@ -132,19 +132,6 @@ class ImageVariations:
         self.how = {"num_inference_steps": steps, "guidance_scale": guidance}
         self.settings = {"generator": "image variations", "weights": weights_of(pipeline), **self.how}
 
-    @classmethod
-    def load(cls, folder_or_name: str = NAME, **how) -> "ImageVariations":
-        """The generator with the model in a folder, or of that name on the hub; either of the two, by what it is."""
-        import diffusers
-
-        index = Path(folder_or_name).expanduser() / "model_index.json"
-        versatile = folder_or_name == VersatileVariations.NAME
-        if index.is_file():
-            versatile = VersatileVariations.PIPELINE in index.read_text()
-        kind = VersatileVariations if versatile else ImageVariations
-        revision = kind.REVISION if folder_or_name == kind.NAME else None
-        return kind(load_pipeline(getattr(diffusers, kind.PIPELINE), folder_or_name, revision=revision), **how)
-
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """k variations of each anchor."""
         made = []
@@ -177,6 +164,19 @@ class VersatileVariations(ImageVariations):
     def shown(self, images: Tensor) -> list:
         """Pictures, which its own feature extractor prepares for CLIP."""
         return [to_pil_image(image) for image in resize(images / 255, (self.SIZE, self.SIZE))]
+
+
+def image_variations(folder_or_name: str = ImageVariations.NAME, **how) -> ImageVariations:
+    """MixDiff's generator with the model in a folder, or of that name on the hub; which of the two, the model says."""
+    import diffusers
+
+    index = Path(folder_or_name).expanduser() / "model_index.json"
+    versatile = folder_or_name == VersatileVariations.NAME
+    if index.is_file():
+        versatile = VersatileVariations.PIPELINE in index.read_text()
+    kind = VersatileVariations if versatile else ImageVariations
+    revision = kind.REVISION if folder_or_name == kind.NAME else None
+    return kind(load_pipeline(getattr(diffusers, kind.PIPELINE), folder_or_name, revision=revision), **how)
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -4,6 +4,7 @@ import pandas as pd
 import torch
 
 from synpos_lib import figures
+from synpos_lib.data import positives
 from synpos_lib.errors import Problem
 from synpos_lib.explore.panel import image, panel
 
@@ -15,7 +16,7 @@ def partners_of(anchor: int, train, store, judge, friends: dict[str, torch.Tenso
     """
     if not 0 <= anchor < len(train):
         raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(train) - 1}")
-    made = torch.tensor(store[anchor]).permute(0, 3, 1, 2)  # (K, 3, H, W)
+    made = positives.pictures(store[anchor])  # (K, 3, H, W)
     kinds = {"synthetic": (made, judge.labels(made)["what"])}
     kinds |= {name: (train.images[near[anchor]], train.labels[near[anchor]]) for name, near in friends.items()}
     rows = [

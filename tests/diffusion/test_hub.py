@@ -40,7 +40,7 @@ def anchors():
 
 def test_variations_are_what_the_pipeline_itself_makes(folder, anchors):
     """One batch, with the released code's preparation written with torchvision, and the pipeline called directly."""
-    generator = hub.ImageVariations.load(str(folder), steps=3)
+    generator = hub.image_variations(str(folder), steps=3)
     made = generator.generate(anchors.images, 2, seed=5)
     assert made.shape == (7, 2, 3, 20, 20) and made.dtype == torch.uint8
     prepare = transforms.Compose(
@@ -63,7 +63,7 @@ def test_variations_are_what_the_pipeline_itself_makes(folder, anchors):
 
 
 def test_the_defaults_are_the_released_ones(folder):
-    settings = hub.ImageVariations.load(str(folder)).settings
+    settings = hub.image_variations(str(folder)).settings
     assert (settings["num_inference_steps"], settings["guidance_scale"]) == (50, 3.0)
     assert (hub.ImageVariations.NAME, hub.ImageVariations.REVISION) == (
         "lambdalabs/sd-image-variations-diffusers",
@@ -72,7 +72,7 @@ def test_the_defaults_are_the_released_ones(folder):
 
 
 def test_the_anchor_and_its_own_noise_decide(folder, anchors):
-    generator = hub.ImageVariations.load(str(folder), steps=2)
+    generator = hub.image_variations(str(folder), steps=2)
     first, again, other = (generator.generate(anchors.images, 1, seed) for seed in (0, 0, 1))
     assert torch.equal(first, again) and not torch.equal(first, other)
     black = generator.generate(torch.zeros_like(anchors.images), 1, 0)
@@ -82,7 +82,7 @@ def test_the_anchor_and_its_own_noise_decide(folder, anchors):
 def test_shards_of_variations_equal_the_whole_store(folder, anchors, tmp_path, monkeypatch):
     monkeypatch.setattr(positives, "CHUNK", 2)
     for name, shard in {"whole": (0, 1), "shard0": (0, 2), "shard1": (1, 2)}.items():
-        generator = hub.ImageVariations.load(str(folder), steps=1)
+        generator = hub.image_variations(str(folder), steps=1)
         positives.make(tmp_path / name, anchors, generator, k=1, shard=shard)
     positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "merged")
     whole, merged = (positives.read(tmp_path / name, anchors) for name in ("whole", "merged"))
@@ -117,7 +117,7 @@ def test_a_missing_or_half_downloaded_model_gives_one_clear_sentence(folder, tmp
     shutil.copytree(folder, place)
     harm(place)
     with pytest.raises(Problem, match=said) as problem:
-        hub.ImageVariations.load(str(place))
+        hub.image_variations(str(place))
     assert "\n" not in str(problem.value) and str(place) in str(problem.value)
 
 
@@ -135,24 +135,24 @@ def cache(folder, tmp_path, monkeypatch):
 
 
 def test_a_model_in_the_hubs_cache_is_found_by_its_name(cache):
-    assert hub.ImageVariations.load().settings["generator"] == "image variations"
+    assert hub.image_variations().settings["generator"] == "image variations"
 
 
 def test_a_model_half_in_the_cache_gives_one_clear_sentence(cache):
     shutil.rmtree(cache / "unet")
     with pytest.raises(Problem, match="unet is missing|not whole, in the hub's cache"):
-        hub.ImageVariations.load()
+        hub.image_variations()
 
 
 def test_nothing_is_downloaded_unasked(tmp_path, monkeypatch):
     monkeypatch.delenv("SYNPOS_DOWNLOAD", raising=False)
     with pytest.raises(Problem, match=r"revision v2.0, is not.* downloads are not allowed: .*--download"):
-        hub.ImageVariations.load()
+        hub.image_variations()
     with pytest.raises(Problem, match="OWNER/NAME"):
-        hub.ImageVariations.load("variations")
+        hub.image_variations("variations")
     monkeypatch.setenv("SYNPOS_DOWNLOAD", "1")
     with pytest.raises(Problem, match="could not be downloaded"):  # sockets are blocked
-        hub.ImageVariations.load()
+        hub.image_variations()
 
 
 def test_versatile_diffusion_is_recognised_and_called_as_released(tmp_path, anchors):
@@ -166,7 +166,7 @@ def test_versatile_diffusion_is_recognised_and_called_as_released(tmp_path, anch
         image_unet=parts.pop("unet"),
         **parts,
     ).save_pretrained(tmp_path)
-    generator = hub.ImageVariations.load(str(tmp_path), steps=2)
+    generator = hub.image_variations(str(tmp_path), steps=2)
     assert isinstance(generator, hub.VersatileVariations) and generator.how["guidance_scale"] == 3.0
     made = generator.generate(anchors.images, 2, seed=5)
     assert made.shape == (7, 2, 3, 20, 20) and made.dtype == torch.uint8
