@@ -159,6 +159,8 @@ def claims(shifted: pd.DataFrame, moved: pd.DataFrame, studied: pd.DataFrame) ->
     if len(another):
         pairs.append((another, real, f"Mix beats Real, {name}, another generator", "generators", "above 0"))
     rows = [claim(text, "MixDiff", more(ours, theirs), rule, f"mixdiff-{of}") for ours, theirs, text, of, rule in pairs]
+    control = f"Real of {share:.0%}, Real of all images, {name}: what fewer images cost without mixing"
+    rows.append(claim(control, "MixDiff", more(_arm(less, "Real"), real), COMPARABLE))
     headline = f"SimCLR gains {published.load('mixdiff').percent[0]} % on ImageNet-1K"
     return pd.DataFrame([*rows, claim(headline, "MixDiff", None, of="mixdiff-imagenet")])
 

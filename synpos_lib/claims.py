@@ -5,14 +5,17 @@ claims.claim("CLSP wins on most targets", "CLSP", tables.share(wins), rule="abov
 claims.claim("Mixing needs no augmentation", "MixDiff", tables.paired(without, with_it), rule="within 0.02")
 """
 
+import math
 import re
+from collections.abc import Iterable
 
 from synpos_lib.errors import Problem
 from synpos_lib.tables import Estimate
 
-REPRODUCED, PARTLY, NOT = "reproduced", "partly", "not reproduced"
+REPRODUCED, UNDECIDED, NOT = "reproduced", "undecided", "not reproduced"
+PARTLY = "partly"  # of several measurements of one claim, some reproduce it
 NOT_ATTEMPTED = "not attempted here"
-VERDICTS = (REPRODUCED, PARTLY, NOT, NOT_ATTEMPTED)
+VERDICTS = (REPRODUCED, PARTLY, UNDECIDED, NOT, NOT_ATTEMPTED)
 COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "verdict", "rule", "of")
 
 
@@ -25,7 +28,7 @@ def claim(text: str, paper: str, estimate: Estimate | None, rule: str = "above 0
 def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
     """Whether an estimate keeps a rule, 'above x', 'below x' or 'within x' (of zero).
 
-    The whole interval keeps it: reproduced. Only the value does, or there is no interval: partly. Else: not reproduced.
+    The whole interval keeps it: reproduced. None of it does: not reproduced. Some of it, or no interval: undecided.
     """
     found = re.fullmatch(r"(above|below|within) (-?\d+(?:\.\d+)?)", rule)
     if not found:
@@ -37,6 +40,16 @@ def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
 
     if estimate is None:
         return NOT_ATTEMPTED
-    if holds(estimate.low) and holds(estimate.high):
+    low, high = estimate.low, estimate.high
+    if holds(low) and holds(high):
         return REPRODUCED
-    return PARTLY if holds(estimate.value) else NOT
+    nearest = {"above": high, "below": low, "within": max(low, min(high, 0.0))}[word]  # to keeping the rule
+    return UNDECIDED if holds(nearest) or math.isnan(nearest) else NOT
+
+
+def together(verdicts: Iterable[str]) -> str:
+    """The verdict on a claim that was measured several times: all alike, partly, or none reproduces it."""
+    different = set(verdicts)
+    if len(different) == 1:
+        return different.pop()
+    return PARTLY if different & {REPRODUCED, PARTLY} else UNDECIDED

@@ -100,10 +100,10 @@ def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
     return figure
 
 
-def chance(axis, level: float, text: str = "chance") -> None:
+def chance(axis, level: float, text: str = "chance", *, va: str = "center") -> None:
     """A dotted line where guessing would be, named beside the axis, where it hides nothing."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
-    axis.annotate(f" {text}", (1, level), xycoords=("axes fraction", "data"), va="center", color=NEUTRAL, fontsize=9)
+    axis.annotate(f" {text}", (1, level), xycoords=("axes fraction", "data"), va=va, color=NEUTRAL, fontsize=9)
 
 
 def scatter(axis, points, labels, names: Sequence[str]) -> None:

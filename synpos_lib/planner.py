@@ -143,7 +143,9 @@ def _gallery(p: dict) -> list[tuple[str, float]]:
 
 
 def _positives(p: dict) -> list[tuple[str, float]]:
-    return [(_unet(p), 1.5 * p["anchors"] * p["candidates"] * p["steps"])]
+    images = p["anchors"] * p["candidates"] * p["steps"]  # with guidance each takes two passes, with mixing 1.5
+    told = 3 * p["told_steps"] * _per_step(p["told_recipe"]) + 2 * images if p["told_steps"] else 0
+    return [(_unet(p), 1.5 * images + told)]
 
 
 def _training(p: dict) -> list[tuple[str, float]]:

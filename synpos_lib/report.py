@@ -24,7 +24,7 @@ from synpos_lib.errors import Problem, suggest
 from synpos_lib.profiles import notebook_names, read_notebook
 from synpos_lib.runs import read_run
 
-COLOURS = {"reproduced": "#00796B", "partly": "#C77700", "not reproduced": "#CC3311", "not attempted here": "#9A9A9A"}
+COLOURS = dict(zip(rules.VERDICTS, ("#00796B", "#C77700", "#6F7C99", "#CC3311", "#B4B4B4"), strict=True))
 REPORT = "13_report"
 
 
@@ -104,19 +104,13 @@ def claims(folder: Path) -> pd.DataFrame:
     return every.sort_values("paper", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def together(verdicts: Iterable[str]) -> str:
-    """The verdict on a claim that was measured several times: all alike, or partly."""
-    different = set(verdicts)
-    return different.pop() if len(different) == 1 else rules.PARTLY
-
-
 def overall(found: pd.DataFrame) -> pd.DataFrame:
     """One row per claim of the papers, with the verdict on all its measurements together."""
     theirs = found[found.id != ""]
     return theirs.groupby("id", sort=False).agg(
         paper=("paper", "first"),
         claim=("sentence", "first"),
-        verdict=("verdict", together),
+        verdict=("verdict", rules.together),
         measurements=("table", lambda t: int((t != "").sum())),
     )
 

@@ -13,22 +13,39 @@ from synpos_lib.tables import Estimate
     ("interval", "rule", "expected"),
     [
         ((0.02, 0.01, 0.03), "above 0", "reproduced"),
-        ((0.02, -0.01, 0.05), "above 0", "partly"),
-        ((0.02, 0.0, 0.04), "above 0", "partly"),  # touching is not above
-        ((-0.02, -0.05, 0.01), "above 0", "not reproduced"),
-        ((0.0, -0.1, 0.1), "above 0", "not reproduced"),
-        ((0.02, float("nan"), float("nan")), "above 0", "partly"),  # one run has no interval
+        ((0.02, -0.01, 0.05), "above 0", "undecided"),
+        ((0.02, 0.0, 0.04), "above 0", "undecided"),  # touching is not above
+        ((-0.02, -0.05, 0.01), "above 0", "undecided"),
+        ((-0.02, -0.05, 0.0), "above 0", "not reproduced"),
+        ((0.0, -0.1, 0.1), "above 0", "undecided"),
+        ((0.02, float("nan"), float("nan")), "above 0", "undecided"),  # one run has no interval
         ((0.75, 0.6, 0.9), "above 0.5", "reproduced"),
-        ((0.75, 0.4, 0.9), "above 0.5", "partly"),
+        ((0.75, 0.4, 0.9), "above 0.5", "undecided"),
         ((0.02, 0.01, 0.03), "below 0.05", "reproduced"),
         ((0.002, -0.01, 0.015), "within 0.02", "reproduced"),
-        ((0.002, -0.03, 0.015), "within 0.02", "partly"),
-        ((-0.1, -0.2, 0.0), "within 0.02", "not reproduced"),
+        ((0.02, 0.05, 0.06), "below 0.05", "not reproduced"),
+        ((0.002, -0.03, 0.015), "within 0.02", "undecided"),
+        ((0.1, -0.2, 0.4), "within 0.02", "undecided"),
+        ((-0.1, -0.2, -0.02), "within 0.02", "not reproduced"),
         ((-0.1, -0.2, -0.06), "above -0.05", "not reproduced"),
     ],
 )
 def test_the_verdict_follows_from_the_interval(interval, rule, expected):
     assert claims.verdict(Estimate(*interval, 3), rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        (["reproduced", "reproduced"], "reproduced"),
+        (["reproduced", "undecided"], "partly"),
+        (["not reproduced", "reproduced"], "partly"),
+        (["undecided", "not reproduced"], "undecided"),
+        (["not reproduced"], "not reproduced"),
+    ],
+)
+def test_several_measurements_have_one_verdict(several, expected):
+    assert claims.together(several) == expected
 
 
 def test_above_zero_is_what_a_paired_t_test_calls_significant():
