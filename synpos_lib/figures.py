@@ -257,7 +257,7 @@ def curve_panels(frame, panel: str, labels: dict[str, str], *, x: str, group: st
     for axis, (name, label) in zip(axes[0], labels.items(), strict=True):
         for key, part in frame[frame[panel] == name].groupby(group):
             curve(axis, part, x=x, colour=colours[key], label=key)
-        axis.set(xlabel=label)
+        axis.set(xlabel=label, title=name)
     axes[0, -1].legend()
     return figure
 
