@@ -1,3 +1,5 @@
+import importlib
+
 import pytest
 
 from synpos_lib import cli
@@ -88,3 +90,12 @@ def test_downloads_happen_only_where_asked(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="no 'dtd'"):
         catalog.load("dtd", "train", root=tmp_path)
     assert asked == ["dtd"] and cli.parse(["quick", "--download"]).download
+
+
+def test_jupyterlab_looks_for_no_update_of_itself(monkeypatch):
+    started = []
+    monkeypatch.setattr(cli.os, "execv", lambda _, arguments: started.append(arguments))
+    cli.main(["lab"])
+    module, name = next(word for word in started[0] if "check_for_updates_class" in word).split("=")[1].rsplit(".", 1)
+    assert getattr(importlib.import_module(module), name)("4.0").__class__.__name__ == "NeverCheckForUpdate"
+    assert any(word.endswith("00_start_here.ipynb") for word in started[0])
