@@ -3,7 +3,8 @@
 A name is an embedded set, a real one, or `folder:PATH` (an image-folder tree, one folder per class); any of
 them followed by, say, `+fog-3` is that set under this corruption at severity 3. Splits are train, val, test
 and, for real sets, train+val; what has no validation split of its own gets one from train, seeded and
-stratified. Nothing is downloaded unless asked for.
+stratified. The images of a split come at random (seeded), the classes taking turns, so the first so many are a fair
+sample of all. Nothing is downloaded unless asked for.
 """
 
 import hashlib
@@ -93,7 +94,7 @@ def load(
     name: str,
     split: str = "train",
     *,
-    n: int | None = None,  # images: so many are drawn, or taken (seeded, stratified) from a real set
+    n: int | None = None,  # images: so many are drawn, or the first are taken of a real set
     size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own
     seed: int = 0,  # of drawings, carved splits and subsets; the data's own, not the run's
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
@@ -118,7 +119,7 @@ def load(
         raise Problem(f"unknown data set '{name}': {suggest(name, names())} (or folder:PATH, an image-folder tree)")
     root = Path(root or os.environ.get("SYNPOS_DATA") or Path.home() / ".cache" / "synpos").expanduser()
     whole = _load_real(name, split, size, seed, root, download, on_corrupt)
-    return whole if n is None else _subset(whole, n, seed)
+    return whole if n is None else _first(whole, n)
 
 
 # ----------------------------------------------------------------------------------------- embedded
@@ -162,10 +163,11 @@ def _load_real(name, split, size, seed, root, download, on_corrupt) -> Images:
     size = size or (REAL[name].size if name in REAL else _usual_size(folder))
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     title = re.sub(r"\W+", "-", folder.name if name not in REAL else name)
-    cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-{place}.npy"
+    cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
 
     def source() -> Source:
-        return _tree(folder, part, seed) if is_tree else _torchvision(name, folder, part, seed, root)
+        found = _tree(folder, part, seed) if is_tree else _torchvision(name, folder, part, seed, root)
+        return _in_turns(found, seed)
 
     images, manifest = open_or_decode(cache, source, folder, part, size)
     _report_unreadable(manifest["unreadable"], manifest["found"], name, folder, on_corrupt)
@@ -182,15 +184,13 @@ def _load_real(name, split, size, seed, root, download, on_corrupt) -> Images:
     )
 
 
-def _subset(whole: Images, n: int, seed: int) -> Images:
+def _first(whole: Images, n: int) -> Images:
     if n > len(whole):
         raise Problem(f"'{whole.name}' has {len(whole)} images in '{whole.split}', not {n}: ask for fewer, or all")
-    labels = np.zeros(len(whole), int) if whole.labels is None else whole.labels.numpy()
-    rows = torch.from_numpy(stratified(labels, n, seed))
-    return take(whole, rows)
+    return take(whole, slice(n))
 
 
-def take(whole: Images, rows: Tensor) -> Images:
+def take(whole: Images, rows: Tensor | slice) -> Images:
     """Some of the images."""
     parts = {name: getattr(whole, name) for name in ("images", "labels", "where")}
     parts = {name: None if part is None else part[rows] for name, part in parts.items()}
@@ -199,10 +199,20 @@ def take(whole: Images, rows: Tensor) -> Images:
 
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     """The sorted indices of n images drawn at random, with every class in proportion."""
-    rank = _rank(labels, seed)
-    count = np.bincount(labels)
-    chosen = np.lexsort((labels, (rank + 0.5) / count[labels]))[:n]
-    return np.sort(chosen)
+    return np.sort(_turns(labels, seed)[:n])
+
+
+def _turns(labels: np.ndarray, seed: int) -> np.ndarray:
+    """An order in which the classes take turns, each of them in a random order of its own."""
+    return np.lexsort((labels, (_rank(labels, seed) + 0.5) / np.bincount(labels)[labels]))
+
+
+def _in_turns(source: Source, seed: int) -> Source:
+    """The same images in turns, those for validation still last."""
+    start = len(source.items) - source.n_val
+    labels = source.labels - min(0, source.labels.min(initial=0))  # STL-10's unlabelled images have label -1
+    order = np.concatenate([_turns(labels[:start], seed), start + _turns(labels[start:], seed)])
+    return source._replace(items=[source.items[i] for i in order], labels=source.labels[order])
 
 
 def _rank(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -376,7 +386,7 @@ def _usual_size(folder: Path) -> int:
 def _report_unreadable(unreadable: list, found: int, name: str, folder: Path, on_corrupt: str) -> None:
     if not unreadable:
         return
-    first = ", ".join(f"{file} ({reason})" for file, reason in unreadable[:3])
+    first = ", ".join(f"{file} ({reason})" for file, reason in sorted(unreadable)[:3])
     which = f"{len(unreadable)} of {found} images of '{name}' in {folder} cannot be read: {first}"
     which += ", …" * (len(unreadable) > 3)
     if on_corrupt == "refuse":
