@@ -48,7 +48,7 @@ def record(profile: str, name: str) -> Path:
     }
     for path, note in notes.items():
         _keep(path, note, target, manifest)
-    files.write_bytes(target / "timings.csv", _timings(steps))
+    files.write_bytes(target / "timings.csv", _timings([step for step in steps.values() if _did_it_all(here, step)]))
     files.write_json(target / "manifest.json", manifest)  # last: without it there is no recording
     return target
 
@@ -84,12 +84,20 @@ def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
     }
 
 
-def _timings(steps: dict) -> bytes:
+def _did_it_all(here: Path, step) -> bool:
+    """Whether a job that trains or samples took at least as long as each run it shows: else it found that run done."""
+    if step.job.notebook not in planner.WORK:
+        return True
+    names = {run for path in here.glob(f"*/{step.name}.*.json") for run in report.read_note(path)["runs"]}
+    return all(read_run(here / "runs" / name).results["seconds"] <= step.mark["seconds"] for name in names)
+
+
+def _timings(steps: list) -> bytes:
     """What every job cost, and with which parameters and hardware, for the planner."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(planner.TIMINGS)
-    for step in steps.values():
+    for step in steps:
         mark = step.mark
         cost = [mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), mark["provenance"]["hardware"]]
         writer.writerow([step.name, *cost, planner.same(step.job.parameters)])

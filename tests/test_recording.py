@@ -74,6 +74,15 @@ def test_recorded_costs_are_found_by_the_planner(folder):
     assert planner.cost(step.job, []).seconds == 2.5
 
 
+def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder, monkeypatch):
+    monkeypatch.setattr(planner, "WORK", {"01_a": None})
+    here = folder / "outputs" / "p"
+    mark = files.read_json(here / "jobs" / "01_a.json")
+    files.write_json(here / "jobs" / "01_a.json", mark | {"seconds": -1.0})  # less than its run took
+    recording.record("p", "laptop")
+    assert list(pd.read_csv(folder / "recorded" / "laptop" / "timings.csv").job) == ["02_b"]
+
+
 def test_rows_are_marked_when_code_that_computes_has_changed(folder):
     recording.record("p", "laptop")
     rows = recorded.load("02_b.scores")
