@@ -34,7 +34,7 @@ Results: outputs/PROFILE/index.html
 OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # those with a value
 OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
 ALLOWED = {"command", "--as", "--help"}  # with record
-NO_CALLS = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # home; it asks before it fetches news
+NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
 
 
 def usual_jobs() -> int:
@@ -201,7 +201,7 @@ def main(words: list[str]) -> int:
             from synpos_lib.profiles import notebooks_folder
 
             start = str(notebooks_folder() / "00_start_here.ipynb")
-            os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", start, NO_CALLS])
+            os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", start, NO_UPDATES])
         else:
             return run_profile(request)
     except Problem as problem:

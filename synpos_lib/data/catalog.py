@@ -96,7 +96,7 @@ def load(
     *,
     n: int | None = None,  # images: so many are drawn, or the first are taken of a real set
     size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own
-    seed: int = 0,  # of drawings, carved splits and subsets; the data's own, not the run's
+    seed: int = 0,  # of drawings, carved splits and the order; the data's own, not the run's
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
     download: bool = False,
     on_corrupt: str = "refuse",  # or "skip": unreadable images are named, counted and left out

@@ -410,6 +410,8 @@ def test_torchvision_sets_of_files(tmp_path):
     train, test = load("pets", "train+val", size=16), load("pets", "test", size=16)
     official = datasets.OxfordIIITPet(root, split="test")
     assert sorted(test.labels.tolist()) == [official[i][1] for i in range(len(official))]
+    beagle = test.images[:, 0].float().mean((1, 2)) > 100  # the second ten are the redder ones
+    assert test.labels.tolist() == beagle.int().tolist()
     assert (len(train), len(load("pets", "val", size=16)), train.classes) == (20, 2, tuple(official.classes))
 
     for cls in ("banded", "dotted"):
@@ -438,8 +440,11 @@ def test_torchvision_sets_of_files(tmp_path):
         listed = {cls: [f"{cls}/{split}{i}" for i in range(10)] for cls in ("waffles", "apple_pie")}
         (food / "meta" / f"{split}.json").write_text(json.dumps(listed))
         for path in sum(listed.values(), []):
-            paint(food / "images" / f"{path}.jpg", (200, 150, 90))
-    assert sorted(load("food101", "test", size=8).labels.tolist()) == [0] * 10 + [1] * 10
+            paint(food / "images" / f"{path}.jpg", (200 if "waffles" in path else 50, 150, 90))
+    test = load("food101", "test", size=8)
+    assert sorted(test.labels.tolist()) == [0] * 10 + [1] * 10
+    waffles = test.images[:, 0].float().mean((1, 2)) > 125
+    assert test.labels.tolist() == waffles.int().tolist()
     assert load("food101", "train", size=8).classes == ("apple_pie", "waffles")
 
 
