@@ -26,9 +26,9 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     running = here / "jobs" / f"{name}.running"
     start = time.time()
     try:
-        files.write_json(running, {"pid": os.getpid()})
+        said = _Said(running)
         job["code"] = workflow.notebook_fingerprint(job["notebook"])  # what runs, should it have been edited since
-        error = _execute(job, name, notebook, threads)
+        error = _execute(job, name, notebook, threads, said)
         if not error:
             files.write_json(here / "jobs" / f"{name}.json", _mark(here, job, name, start))
     except Exception as problem:  # the kernel died, the disk is full, …: the command line says it in one line
@@ -40,7 +40,23 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     return 1 if error else 0
 
 
-def _execute(job: dict, name: str, target: Path, threads: int) -> str:
+class _Said:
+    """A file to print to that keeps the last line where the command line looks for it."""
+
+    def __init__(self, running: Path):
+        self.running = running
+        self.write("")
+
+    def write(self, text: str) -> None:
+        last = (text.strip().splitlines() or [""])[-1][:100]
+        with contextlib.suppress(OSError):  # a full disk is for the results to find
+            files.write_json(self.running, {"pid": os.getpid(), "said": last})
+
+    def flush(self) -> None:
+        pass
+
+
+def _execute(job: dict, name: str, target: Path, threads: int, said: _Said) -> str:
     """Run the notebook, keep it whole or failed, and return the error's last line, if any."""
     import papermill
 
@@ -59,6 +75,7 @@ def _execute(job: dict, name: str, target: Path, threads: int) -> str:
             job["parameters"],
             progress_bar=False,
             log_output=False,
+            stdout_file=said,
             cwd=str(source.parent),
             kernel_name="python3",
         )

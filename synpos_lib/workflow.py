@@ -17,6 +17,8 @@ from pathlib import Path
 from synpos_lib import files, fingerprint, index, planner, profiles, runtime
 from synpos_lib.errors import Problem, suggest
 
+EVERY = 120.0  # seconds between two words about a job that runs
+
 
 @dataclass
 class Step:
@@ -172,7 +174,7 @@ def describe(steps: list[Step], jobs: int) -> str:
 def _of(known: int, waiting: list[Step], words: str) -> str:
     """An estimate, with the number of jobs it does not cover."""
     missing = len(waiting) - known
-    return "unknown" if not known else words + f", and {missing} jobs of which it is unknown" * bool(missing)
+    return "unknown" if not known else words + f", {missing} unknown" * bool(missing)
 
 
 def _time(waiting: list[Step], jobs: int) -> str:
@@ -301,7 +303,7 @@ class Report:
         self.here, self.jobs = here, jobs
         self.waiting = {step.name: step for step in waiting}
         self.number = {name: f"[{i}/{len(waiting)}] {name}" for i, name in enumerate(self.waiting, 1)}
-        self.started: set[str] = set()
+        self.started: dict[str, tuple[float, str]] = {}  # when each job was last told of, and its words
         self.done: set[str] = set()
         self.failed: set[str] = set()
 
@@ -312,8 +314,9 @@ class Report:
                 continue
             path = self.here / "jobs" / name
             if name not in self.started and Path(f"{path}.running").exists():
-                self.started.add(name)
-                print(f"{self.number[name]} started", flush=True)
+                self.started[name] = time.monotonic(), ""
+                expected = "" if step.seconds is None else f", takes {_time([step], 1)}"
+                print(f"{self.number[name]} started{expected}", flush=True)
             mark = _try_read(Path(f"{path}.json"))
             failure = _try_read(Path(f"{path}.failed"))
             if mark and mark["id"] != step.mark.get("id"):
@@ -322,18 +325,24 @@ class Report:
             elif failure:
                 self.failed.add(name)
                 print(f"{self.number[name]} failed: {failure['error']}\n    see {failure['notebook']}", flush=True)
+            elif name in self.started:
+                self._relay(name)
+
+    def _relay(self, name: str) -> None:
+        """What a long job last said of itself, now and then."""
+        told, words = self.started[name]
+        said = (_try_read(self.here / "jobs" / f"{name}.running") or {}).get("said", "")
+        if said != words and time.monotonic() - told > EVERY:
+            self.started[name] = time.monotonic(), said
+            print(f"{self.number[name]} … {said}", flush=True)
 
     def _left(self) -> str:
         left = [step for name, step in self.waiting.items() if name not in self.done | self.failed]
-        if not left:
-            return ""
-        if any(step.seconds is None for step in left):
-            return f"; {len(left)} left"
-        return f"; about {runtime.minutes(sum(step.seconds for step in left) / self.jobs)} left"
+        return f"; {len(left)} left, time: {_time(left, self.jobs)}" if left else ""
 
     def close(self, log: Path) -> int:
         """Say what did not happen, and return the exit status."""
-        for name in self.started - self.done - self.failed:
+        for name in set(self.started) - self.done - self.failed:
             self.failed.add(name)
             print(f"{self.number[name]} ended without a word (killed, out of memory, or the disk is full?): see {log}")
         rest = [name for name in self.waiting if name not in self.done | self.failed]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from synpos_lib import planner, profiles, recorded, workflow
+from synpos_lib import files, job, planner, profiles, recorded, workflow
 from synpos_lib.profiles import Job
 
 
@@ -108,8 +108,34 @@ def test_the_dry_run_says_what_it_knows_and_what_not(folders):
     said = workflow.describe(steps, jobs=2)
     assert "a: runs, not done yet (about 10.0 min, 1.5 GB of memory, 20 MB on disk; as measured here)" in said
     assert "c: runs, not done yet (time unknown)" in said
-    assert "3 of 4 jobs would run, time: about 10.0 min, and 1 jobs of which it is unknown" in said
+    assert "3 of 4 jobs would run, time: about 10.0 min, 1 unknown" in said
     assert "memory: up to 3.0 GB at once" in said and "disk: about 40 MB" in said and "GPU" not in said
+
+
+def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, monkeypatch):
+    steps = [
+        workflow.Step(Job("a", "00_start_here", {}), [], "", {}, "not done yet", planner.Cost(600.0)),
+        workflow.Step(Job("b", "00_start_here", {}), [], "", {}, "not done yet", planner.Cost(1200.0)),
+        workflow.Step(Job("c", "00_start_here", {}), [], "", {}, "not done yet"),
+    ]
+    report = workflow.Report(tmp_path, steps, jobs=2)
+    running = tmp_path / "jobs" / "a.running"
+
+    def told():
+        report.look()
+        return capsys.readouterr().out
+
+    said = job._Said(running)
+    assert told() == "[1/3] a started, takes about 10.0 min\n"
+    said.write("reading\nlearning: 3 of 9, 6.0 min left\n")
+    assert told() == "", "too early"
+    monkeypatch.setattr(workflow, "EVERY", -1.0)
+    assert told() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
+    assert told() == "", "nothing new"
+    files.write_json(tmp_path / "jobs" / "a.json", {"id": "1", "seconds": 30.0})
+    assert told() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
+    files.write_json(tmp_path / "jobs" / "b.json", {"id": "2", "seconds": 30.0})
+    assert told() == "[2/3] b done in 30 s; 1 left, time: unknown\n"
 
 
 def test_a_plan_for_a_gpu_says_its_hours(folders):

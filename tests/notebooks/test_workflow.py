@@ -43,7 +43,7 @@ def test_everything_runs_in_order_and_is_shown(finished):
     assert [finished.total(name) for name in sorted(finished.first_ran)] == [1, 2, 2, 5]
     lines = finished.first.stdout.splitlines()
     assert lines[0] == "[1/4] 01_first started"
-    assert re.fullmatch(r"\[1/4\] 01_first done in [\d.]+ (s|min); 3 left", lines[1])
+    assert re.fullmatch(r"\[1/4\] 01_first done in [\d.]+ (s|min); 3 left, time: unknown", lines[1])
     assert finished.first.stderr == ""
     here = finished.outputs / "small"
     mark = json.loads((here / "jobs" / "04_last.json").read_text())
