@@ -78,12 +78,24 @@ def _bytes(path: Path, stamp: int) -> str:
 
 
 def _meaning(tree: ast.Module) -> str:
-    """Code without docstrings and comments, in one fixed spelling."""
+    """Code without docstrings and comments, in one fixed spelling, the same for every version of Python."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             node.body = body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return repr(_spelled(tree))
+
+
+def _spelled(part: object) -> object:
+    """A syntax tree as nested lists, without the empty parts that only some versions of Python name."""
+    if isinstance(part, list):
+        return [_spelled(each) for each in part]
+    if not isinstance(part, ast.AST):
+        return part
+    if isinstance(part, ast.JoinedStr):
+        part.values = [value for value in part.values if getattr(value, "value", None) != ""]
+    fields = [(name, _spelled(value)) for name, value in ast.iter_fields(part) if name != "kind"]
+    return [type(part).__name__, *((name, value) for name, value in fields if value not in (None, []))]
 
 
 def _is_text(node: ast.AST) -> bool:

@@ -11,8 +11,8 @@ from synpos_lib.errors import Problem
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
 MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
-_SHOWING = ("claims", "exercises", "figures", "notebook", "pages", "profiles", "published", "recorded", "report")
-_SHOWING += ("explore", *(f"explore.{path.stem}" for path in (fingerprint.LIBRARY / "explore").glob("*.py")))
+_SHOWING = ("claims", "exercises", "figures", "fingerprint", "notebook", "pages", "profiles", "published", "recorded")
+_SHOWING += ("report", "explore", *(f"explore.{path.stem}" for path in (fingerprint.LIBRARY / "explore").glob("*.py")))
 _SHOWING = tuple(f"synpos_lib.{name}" for name in _SHOWING)
 
 
