@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from synpos_lib import files, profiles, recorded, runtime
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
+MEASURED = "as measured here"
 SMALL = ("small", "embedded U-Net")  # networks for a processor; the others want a GPU
 MEASURING = 4.0  # seconds per network
 STARTING = 10.0  # seconds that a notebook takes before and after its work, roughly
@@ -56,14 +58,14 @@ def same(parameters: dict) -> str:
 
 def cost(job, marks: Iterable[dict]) -> Cost:
     """What a job should take, from marks of this machine with the same parameters, else as good as is known."""
-    marks = [mark for mark in marks if mark.get("seconds")]
+    marks = [mark for mark in marks if mark.get("seconds") and mark.get("basis", MEASURED) == MEASURED]
     for mark in marks:
         if mark["parameters"] == job.parameters:
-            return _from_mark(mark, mark.get("basis") or "as measured here")
+            return _from_mark(mark, MEASURED)
     return (
         _from_recorded(job)
         or _from_work(job)
-        or next((_from_mark(mark, "as measured here with other parameters") for mark in marks), Cost())
+        or next((_from_mark(mark, f"{MEASURED} with other parameters") for mark in marks), Cost())
     )
 
 
@@ -81,17 +83,16 @@ def _from_recorded(job) -> Cost | None:
                 there = files.read_json(path.with_name("manifest.json"))["calibration"]
                 seconds, *rest = (float(row[key]) if row[key] else None for key in TIMINGS[1:4])
                 slower = _slower(there)
-                return Cost(
-                    seconds * slower, *rest, f"recorded on {row['hardware']}, times {slower:.2f} for this machine"
-                )
+                words = f"times {slower:.2f} for this machine" if slower else "not known how fast beside this machine"
+                return Cost(seconds * (slower or 1), *rest, f"recorded on {row['hardware']}, {words}")
     return None
 
 
-def _slower(there: dict) -> float:
-    """How many times slower this machine is than one with that calibration; 1 where it is not known."""
+def _slower(there: dict) -> float | None:
+    """How many times slower this machine is than one with that calibration, if both have measured the same."""
     here = calibration()
     both = [math.log(there[network] / here[network]) for network in here if network in there]
-    return math.exp(sum(both) / len(both)) if both else 1.0
+    return math.exp(sum(both) / len(both)) if both else None
 
 
 def _from_work(job) -> Cost | None:
@@ -200,17 +201,22 @@ def stored(job) -> float | None:
 
 def calibrate(steps: Iterable) -> bool:
     """Measure this machine's speed through networks that the costs of these steps wait for; whether it did anything."""
-    speed = calibration()
     wanted: set[str] = set()
     for step in steps:
-        if not step.cost.basis.startswith("as measured"):
+        if step.cost.basis != MEASURED:
             wanted |= set(SMALL if step.cost.basis.startswith("recorded") else work(step.job))
-    missing = sorted(wanted - set(speed))
+    return measure(wanted)
+
+
+def measure(networks: Iterable[str]) -> bool:
+    """Measure this machine's speed through these networks, once; whether there was anything to measure."""
+    speed = calibration()
+    missing = sorted(set(networks) - set(speed))
     if missing:
         print(f"measuring this machine, once, about {len(missing) * 1.5 * MEASURING:.0f} s: {', '.join(missing)}")
         for network in missing:
             speed[network] = round(_passes_per_second(network), 1)
-        files.write_json(_calibration_file(), {"hardware": runtime.hardware(), "passes per second": speed})
+        files.write_json(_calibration_file(), {"hardware": _hardware(), "passes per second": speed})
     return bool(missing)
 
 
@@ -219,7 +225,14 @@ def calibration() -> dict[str, float]:
     if not _calibration_file().exists():
         return {}
     known = files.read_json(_calibration_file())
-    return known["passes per second"] if known["hardware"] == runtime.hardware() else {}
+    return known["passes per second"] if known["hardware"] == _hardware() else {}
+
+
+def _hardware() -> str:
+    """The machine in words; where there may be a GPU, torch is asked for its name before anything else is said."""
+    if shutil.which("nvidia-smi"):
+        runtime.device()
+    return runtime.hardware()
 
 
 def _calibration_file() -> Path:

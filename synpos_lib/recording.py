@@ -31,6 +31,7 @@ def record(profile: str, name: str) -> Path:
     runs = {
         run: read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})
     }
+    planner.measure(planner.SMALL)
     target = recorded.FOLDER / name
     shutil.rmtree(target, ignore_errors=True)
     manifest = {

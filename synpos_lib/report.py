@@ -43,10 +43,15 @@ def read_note(path: Path) -> dict:
     return {"order": 0, **note, "path": path, "stem": path.stem}
 
 
+def planned(folder: Path) -> list[str] | None:
+    """The jobs of this profile; None when its notebooks were only run by hand."""
+    plan = folder / "plan.json"
+    return list(files.read_json(plan)["jobs"]) if plan.exists() else None
+
+
 def notes(folder: Path, notebook: str = "") -> list[dict]:
     """The notes of everything that a notebook (or all, but the report) has kept in this profile, in its order."""
-    plan = folder / "plan.json"
-    jobs = files.read_json(plan)["jobs"] if plan.exists() else None
+    jobs = planned(folder)
     found = []
     for path in sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")]):
         note = files.read_json(path)
@@ -245,7 +250,9 @@ def small_picture(path: Path, width: int) -> bytes:
 
 def cost(folder: Path) -> pd.DataFrame:
     """What each notebook took in this profile: jobs, time, memory, disk."""
-    marks = [files.read_json(path) for path in sorted((folder / "jobs").glob("*.json"))]
+    jobs = planned(folder)
+    paths = [path for path in sorted((folder / "jobs").glob("*.json")) if jobs is None or path.stem in jobs]
+    marks = [files.read_json(path) for path in paths]
     rows = [
         {
             "notebook": mark["notebook"],
@@ -278,8 +285,7 @@ def caveats(folder: Path) -> list[str]:
     kept = notes(folder)
     data = sorted({str(note["parameters"]["dataset"]) for note in kept if "dataset" in note["parameters"]})
     said = [f"Measured on: {', '.join(data) or 'nothing yet'}."]
-    plan = folder / "plan.json"
-    jobs = files.read_json(plan)["jobs"] if plan.exists() else {}
+    jobs = planned(folder) or []
     missing = [name for name in jobs if not name.startswith(REPORT) and not (folder / "jobs" / f"{name}.json").exists()]
     if missing:
         said.append(f"{len(missing)} of {len(jobs)} jobs of this profile are not finished: {', '.join(missing)}.")

@@ -30,6 +30,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(planner, "_passes_per_second", lambda network: 4.0)
     write_notebook(tmp_path, "01_a", "from synpos_lib import tables")
     write_notebook(tmp_path, "02_b", "x = 1")
     (tmp_path / "workflow.smk").write_text('AFTER = {\n    "01_a": [],\n    "02_b": ["01_a"],\n}\n')
@@ -56,6 +57,7 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
     assert target == folder / "recorded" / "laptop"
     manifest = json.loads((target / "manifest.json").read_text())
     assert manifest["command"] == "./run_all.sh p" and manifest["seconds"] == 5.0
+    assert manifest["calibration"] == dict.fromkeys(planner.SMALL, 4.0)
     assert manifest["commits"] and manifest["hardware"] and set(manifest["jobs"]) == {"01_a", "02_b"}
     run = manifest["runs"]["run-of-01_a"]
     assert run["data"] == "1234" and run["metrics"] and run["commit"] and run["hardware"]

@@ -112,6 +112,11 @@ def test_a_table_that_was_touched_stops_the_report_and_is_set_aside(folder):
 def test_results_that_an_earlier_plan_left_are_not_gathered(folder):
     (folder / "plan.json").write_text(json.dumps({"jobs": {"08_linear_and_knn": {}, "09_transfer": {}}}))
     assert {note["job"] for note in report.notes(folder)} == {"08_linear_and_knn"}
+    (folder / "jobs").mkdir(exist_ok=True)
+    for job, seconds in {"08_linear_and_knn": 60.0, "07_ssl_training-seed=9": 36_000.0}.items():
+        (folder / "jobs" / f"{job}.json").write_text(json.dumps({"notebook": job[:6], "seconds": seconds}))
+    assert report.cost(folder).seconds.tolist() == [60.0]
+    (folder / "jobs" / "08_linear_and_knn.json").unlink()
     said = report.caveats(folder)
     assert said[0] == "Measured on: scenes." and "08_linear_and_knn, 09_transfer" in said[1]
 
