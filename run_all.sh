@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Set up an environment if there is none, then hand over to synpos_lib/cli.py. `./run_all.sh --help` says what to say.
 set -euo pipefail
+for place in SYNPOS_DATA SYNPOS_OUTPUTS; do # what is relative is meant from here, and jobs run elsewhere
+    if [[ -n "${!place:-}" && "${!place}" != [/~]* ]]; then export "$place=$PWD/${!place}"; fi
+done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -29,7 +32,7 @@ if [[ -z "$python" ]]; then
         "install one from python.org, or 'conda env create -f environment.yml' and activate it." >&2
     exit 2
 fi
-"$python" -m synpos_lib.cli check "$@" || exit 2
+"$python" -m synpos_lib.cli --check "$@" || exit 2
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then exit 0; fi
 
 if [[ -e .venv ]]; then echo "Finishing or updating .venv."; else echo "Making .venv (once; several GB with torch)."; fi

@@ -33,6 +33,7 @@ Results: outputs/PROFILE/index.html
 """
 OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # those with a value
 OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
+CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 ALLOWED = {"command", "--as", "--help"}  # with record
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
 
@@ -104,7 +105,8 @@ def parse(words: list[str]) -> Request:
         raise Problem("--only and --from cannot be used together: choose one")
     if request.command == "record" and not (request.record or request.help):
         raise Problem("record needs a profile that has run, as in `./run_all.sh record quick`")
-    if (given & {"--as"} and request.command != "record") or (request.command == "record" and given - ALLOWED):
+    alone = request.command != "record" or not (given - ALLOWED or request.snakemake)
+    if not alone or (given & {"--as"} and request.command != "record"):
         raise Problem("--as goes with record, and no other option does: `./run_all.sh record quick --as laptop`")
     if request.command == "handout" and not (request.folder or request.help):
         raise Problem("handout needs a folder to write to, as in `./run_all.sh handout my-class`")
@@ -117,7 +119,9 @@ def parse(words: list[str]) -> Request:
 
 def _set(request: Request, word: str, value: str) -> None:
     if word == "--only":
-        request.only = [name for name in value.split(",") if name]
+        request.only += [name for name in value.split(",") if name]
+        if not request.only:
+            raise Problem("--only needs a notebook, as in `--only 02`")
     elif word == "--from":
         request.start = value
     elif word == "--as":
@@ -136,6 +140,8 @@ def run_profile(request: Request) -> int:
     """Run, or describe, what is asked of a profile."""
     from synpos_lib import planner, workflow
 
+    if not os.environ.get("SYNPOS_THREADS", "1").isdecimal():
+        raise Problem(f"SYNPOS_THREADS must be a number of cores, not '{os.environ['SYNPOS_THREADS']}'")
     if request.download:
         os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
     chosen = workflow.choose(request.command, request.only, request.start)
@@ -154,8 +160,8 @@ def run_tests() -> int:
     """Style, then the fast tests, then the slow ones; the first failure ends it."""
     repository = Path(__file__).resolve().parents[1]
     steps = {
-        "style": ["ruff", "check", "."],
-        "formatting": ["ruff", "format", "--check", "."],
+        "style": ["ruff", "check", *CODE],
+        "formatting": ["ruff", "format", "--check", *CODE],
         "fast tests": ["pytest", "-q", "-m", "not slow"],
         "slow tests": ["pytest", "-q", "-m", "slow"],
     }
@@ -174,11 +180,11 @@ def main(words: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # whoever reads along, reads along at once
     try:
-        if words[:1] == ["job"]:
+        if words[:1] == ["--job"]:
             from synpos_lib import job
 
             return job.run(Path(words[1]), words[2], int(words[3]), int(words[4]))
-        check_only = words[:1] == ["check"]
+        check_only = words[:1] == ["--check"]
         request = parse(words[check_only:])
         if request.help:
             from synpos_lib.profiles import profile_names
@@ -201,15 +207,17 @@ def main(words: list[str]) -> int:
             from synpos_lib.profiles import notebooks_folder
 
             start = str(notebooks_folder() / "00_start_here.ipynb")
-            os.execv(sys.executable, [sys.executable, "-m", "jupyter", "lab", start, NO_UPDATES])
+            os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", start, NO_UPDATES])
         else:
             return run_profile(request)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"could not use {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"could not use {error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

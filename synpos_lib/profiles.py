@@ -11,8 +11,6 @@ from pathlib import Path
 
 from synpos_lib.errors import Problem, suggest
 
-Scalar = str | int | float | bool | None
-
 
 @dataclass(frozen=True)
 class Parameter:
@@ -39,7 +37,7 @@ def notebooks_folder() -> Path:
 
 def notebook_names() -> list[str]:
     """The notebooks that exist, in reading order."""
-    return sorted(path.stem for path in notebooks_folder().glob("*.ipynb"))
+    return sorted(path.stem for path in notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
 
 
 def profile_names() -> list[str]:

@@ -12,6 +12,7 @@ def test_what_can_be_asked():
     assert (request.command, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
     assert request.dry_run and request.retrain and request.snakemake == ["--executor", "slurm", "--jobs", "3"]
     assert cli.parse(["--from", "05"]).start == "05"
+    assert cli.parse("--only 02,03 --only 07".split()).only == ["02", "03", "07"]
     request = cli.parse(["record", "quick", "--as", "laptop"])
     assert (request.command, request.record, request.name) == ("record", "quick", "laptop")
 
@@ -46,6 +47,9 @@ def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypa
         ("record quick --as ../x", "plain name"),
         ("record quick --as", "--as needs a value, as in `--as laptop`"),
         ("record quick --jobs 2", "no other option does"),
+        ("record quick -- --executor slurm", "no other option does"),
+        ("quick --only ,", "--only needs a notebook"),
+        ("check quick", "unknown word 'check'"),
         ("quick --as laptop", "--as goes with record"),
     ],
 )
@@ -61,6 +65,12 @@ def test_errors_are_one_sentence_and_a_status(capsys):
     assert out == "" and err == "unknown word 'smok' (did you mean 'smoke'?)\n"
 
 
+def test_a_wrong_number_of_threads_is_said_before_anything_runs(capsys, monkeypatch):
+    monkeypatch.setenv("SYNPOS_THREADS", "two")
+    assert cli.main(["smoke", "--dry-run"]) == 2
+    assert "SYNPOS_THREADS must be a number of cores, not 'two'" in capsys.readouterr().err
+
+
 def test_unknown_notebook(capsys):
     assert cli.main(["smoke", "--dry-run", "--only", "00_start_her"]) == 2
     assert "did you mean '00_start_here'?" in capsys.readouterr().err
@@ -73,8 +83,8 @@ def test_help(capsys):
 
 
 def test_arguments_can_be_checked_without_running_anything(capsys):
-    assert cli.main(["check", "quick", "--jobs", "2"]) == 0
-    assert cli.main(["check", "quikc"]) == 2
+    assert cli.main(["--check", "quick", "--jobs", "2"]) == 0
+    assert cli.main(["--check", "quikc"]) == 2
 
 
 def test_downloads_happen_only_where_asked(tmp_path, monkeypatch):
