@@ -37,7 +37,7 @@ from pathlib import Path
 from synpos_lib.workflow import end_with_parent
 
 end_with_parent(int(os.environ.pop("SYNPOS_PARENT", os.getppid())))
-PLAN = json.loads(Path(config["plan"]).read_text())  # every job: its parameters, what it comes after, its key
+PLAN = json.loads(Path("plan.json").read_text())  # every job: its parameters and what it comes after
 
 
 rule notebook:
@@ -46,10 +46,8 @@ rule notebook:
     output:
         "jobs/{name}.json",
     params:
-        key=lambda job: PLAN["jobs"][job.name]["key"],
-        python=sys.executable,
-        plan=config["plan"],
+        python=lambda job: sys.executable,
     priority: lambda job: len(PLAN["jobs"]) - list(PLAN["jobs"]).index(job.name)  # reading order, where there is a choice
     threads: PLAN["threads"]
     shell:
-        "exec {params.python} -m synpos_lib.cli job {params.plan:q} {wildcards.name:q} {threads} $PPID"
+        "exec {params.python:q} -m synpos_lib.cli --job plan.json {wildcards.name:q} {threads} $PPID"

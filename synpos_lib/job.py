@@ -18,7 +18,7 @@ from synpos_lib.errors import Problem
 def run(plan: Path, name: str, threads: int, parent: int) -> int:
     """Execute one job of a plan; 0 when it succeeded."""
     workflow.end_with_parent(parent)
-    here = plan.parent
+    here = plan.resolve().parent
     job = json.loads(plan.read_text())["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
     failure = here / "jobs" / f"{name}.failed"
@@ -45,12 +45,12 @@ class _Said:
 
     def __init__(self, running: Path):
         self.running = running
-        self.write("")
+        files.write_json(running, {"pid": os.getpid(), "said": ""})
 
     def write(self, text: str) -> None:
-        last = (text.strip().splitlines() or [""])[-1][:100]
-        with contextlib.suppress(OSError):  # a full disk is for the results to find
-            files.write_json(self.running, {"pid": os.getpid(), "said": last})
+        if text.strip():
+            with contextlib.suppress(Problem):  # a full disk is for the results to find
+                files.write_json(self.running, {"pid": os.getpid(), "said": text.strip().splitlines()[-1][:100]})
 
     def flush(self) -> None:
         pass
@@ -81,9 +81,11 @@ def _execute(job: dict, name: str, target: Path, threads: int, said: _Said) -> s
         )
     except papermill.PapermillExecutionError as problem:
         error = _one_line(f"{problem.ename}: {problem.evalue}")
-    os.replace(unfinished, target)
-    files.write_bytes(target.with_suffix(".html"), pages.to_html(target).encode())
-    files.write_bytes(pages.slides_of(target), pages.to_slides(target).encode())
+    finally:
+        if unfinished.exists():
+            os.replace(unfinished, target)
+            files.write_bytes(target.with_suffix(".html"), pages.to_html(target).encode())
+            files.write_bytes(pages.slides_of(target), pages.to_slides(target).encode())
     return error
 
 
@@ -99,10 +101,10 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3  # of the kernel, which has ended
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
-        said = json.loads(note.read_text())
-        if said["job"] != name:
+        said = workflow.try_read(note)  # None when another job has just removed its own
+        if not said or said["job"] != name:
             continue
-        group = [path for path in note.parent.iterdir() if path.stem == note.stem and path.suffix != ".tmp"]
+        group = [path for path in note.parent.iterdir() if path.stem == note.stem]
         if note.stat().st_mtime < start - 1:
             for path in group:
                 path.unlink()
@@ -116,7 +118,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
         "id": uuid.uuid4().hex,
         "seconds": round(time.time() - start, 1),
         "memory_mb": round(used),
-        "disk_mb": round(_written(here, start) / 1e6, 1),
+        "disk_mb": round(_written(here, made, start) / 1e6, 1),
         "notebook": job["notebook"],
         "parameters": job["parameters"],
         "code": job["code"],
@@ -126,10 +128,11 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     }
 
 
-def _written(here: Path, start: float) -> int:
-    """Bytes in the files that have changed since."""
+def _written(here: Path, made: list[str], start: float) -> int:
+    """Bytes in the results, and in the runs behind them, as far as they have changed since."""
+    runs = {(here / name).parent for name in made if name.startswith("runs/")}
     total = 0
-    for path in here.rglob("*"):
+    for path in {*(here / name for name in made), *(path for run in runs for path in run.rglob("*"))}:
         with contextlib.suppress(OSError):  # another job's file that was there for a moment
             about = path.lstat()
             total += about.st_size if stat.S_ISREG(about.st_mode) and about.st_mtime >= start - 1 else 0

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import signal
@@ -40,11 +39,6 @@ class Step:
     def name(self) -> str:
         return self.job.name
 
-    @property
-    def key(self) -> str:
-        """Changes when the parameters or the code do; Snakemake keeps it as a parameter of the job."""
-        return hashlib.sha256(json.dumps([self.job.parameters, self.code]).encode()).hexdigest()[:16]
-
 
 def folder(profile: str) -> Path:
     """Where everything of a profile goes."""
@@ -60,7 +54,7 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
             raise Problem(f"{notebook} is missing in AFTER of workflow.smk: add what it comes after, or []")
     used = {job.notebook for job in jobs}
     steps: dict[str, Step] = {}
-    earlier = (_try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
+    earlier = (try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
     for notebook in _ordered(after):
         needed = _nearest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in needed]
@@ -123,6 +117,15 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
         step.why = f"it builds on {(newer or ['other jobs'])[0]}, made anew since"
     elif gone:
         step.why = f"{gone[0]} is gone"
+    elif other := _by_hand(folder(profile), step):
+        step.why = f"{other} was made by hand with other parameters"
+
+
+def _by_hand(here: Path, step: Step) -> str:
+    """A result of this job in whose place another start of its notebook, in JupyterLab say, has left its own."""
+    notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
+    theirs = {name: (try_read(here / name) or {}).get("parameters", step.job.parameters) for name in notes}
+    return next((name for name in notes if theirs[name] != step.job.parameters), "")
 
 
 def choose(profile: str, only: list[str], start: str | None) -> set[str]:
@@ -241,8 +244,6 @@ def _write_plan(profile: str, steps: dict[str, Step], jobs: int) -> None:
             "notebook": step.job.notebook,
             "parameters": step.job.parameters,
             "after": step.after,
-            "code": step.code,
-            "key": step.key,
             **asdict(step.cost),
         }
         for step in steps.values()
@@ -258,9 +259,9 @@ def _snakemake(profile: str, waiting: list[Step], targets: list[str], jobs: int,
     threads = json.loads((here / "plan.json").read_text())["threads"]
     command = [sys.executable, "-m", "snakemake", *(f"jobs/{name}.json" for name in targets)]
     command += ["--snakefile", str(profiles.notebooks_folder() / "workflow.smk"), "--directory", str(here)]
-    command += ["--config", f"plan={here / 'plan.json'}", "--keep-going", "--scheduler", "greedy"]
+    command += ["--keep-going", "--scheduler", "greedy"]
     command += ["--nolock", "--ignore-incomplete", "--drop-metadata", "--rerun-triggers", "params"]
-    command += ["--cores", str(threads * jobs), "--jobs", str(jobs)] if not extra else ["--jobs", str(jobs), *extra]
+    command += ["--cores", str(threads * jobs), "--jobs", str(jobs), *extra]
     command += ["--forcerun", *(f"jobs/{step.name}.json" for step in waiting)]
     log = here / "snakemake.log"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "SYNPOS_PARENT": str(os.getpid())}
@@ -317,8 +318,8 @@ class Report:
                 self.started[name] = time.monotonic(), ""
                 expected = "" if step.seconds is None else f", takes {_time([step], 1)}"
                 print(f"{self.number[name]} started{expected}", flush=True)
-            mark = _try_read(Path(f"{path}.json"))
-            failure = _try_read(Path(f"{path}.failed"))
+            mark = try_read(Path(f"{path}.json"))
+            failure = try_read(Path(f"{path}.failed"))
             if mark and mark["id"] != step.mark.get("id"):
                 self.done.add(name)
                 print(f"{self.number[name]} done in {runtime.minutes(mark['seconds'])}{self._left()}", flush=True)
@@ -331,7 +332,7 @@ class Report:
     def _relay(self, name: str) -> None:
         """What a long job last said of itself, now and then."""
         told, words = self.started[name]
-        said = (_try_read(self.here / "jobs" / f"{name}.running") or {}).get("said", "")
+        said = (try_read(self.here / "jobs" / f"{name}.running") or {}).get("said", "")
         if said != words and time.monotonic() - told > EVERY:
             self.started[name] = time.monotonic(), said
             print(f"{self.number[name]} … {said}", flush=True)
@@ -358,7 +359,7 @@ class Report:
         return any(other in self.failed or self._stands_on_failure(other) for other in above)
 
 
-def _try_read(path: Path) -> dict | None:
+def try_read(path: Path) -> dict | None:
     """JSON that may not be there (yet)."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
@@ -368,8 +369,9 @@ def _try_read(path: Path) -> dict | None:
 def _last_error(log: Path) -> str:
     """The line of Snakemake's log that says most."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if "Error" in line or "error" in line]
-    return (telling or lines or ["it said nothing"])[-1]
+    telling = [i for i, line in enumerate(lines) if "Error" in line or "error" in line]
+    last = telling[-1] if telling else len(lines) - 1
+    return " ".join(lines[last : last + 1 + lines[last].endswith(":")]) if lines else "it said nothing"
 
 
 def end_with_parent(parent: int) -> None:

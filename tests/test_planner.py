@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import pytest
 
@@ -52,7 +53,17 @@ def test_a_recording_is_scaled_by_how_fast_both_machines_are(folders):
     calibrated(folders, small=20.0, resnet18=10.0)  # 2 and 9 times slower; the geometric mean is 18 ** 0.5
     cost = planner.cost(job, [])
     assert cost.seconds == pytest.approx(100 * 18**0.5) and cost.memory_mb == 500 and cost.disk_mb is None
-    assert cost.basis.startswith("recorded on another machine")
+    assert cost.basis.startswith("recorded on another machine, times 4.24")
+    (folders / "outputs" / "calibration.json").unlink()
+    assert "not known how fast" in planner.cost(job, []).basis
+
+
+def test_only_a_measurement_is_believed_like_one(folders):
+    job = training()
+    planned = {"seconds": 7.0, "parameters": job.parameters, "basis": "recorded on another machine, times 1.00"}
+    assert planner.cost(job, [planned]) == planner.Cost()
+    measured = planned | {"basis": planner.MEASURED}
+    assert planner.cost(job, [measured]).seconds == 7.0
 
 
 def test_a_training_is_calculated_from_its_passes(folders):
@@ -84,7 +95,11 @@ def test_only_what_the_plan_needs_is_measured_and_only_once(folders, monkeypatch
     steps = [workflow.Step(training(), [], "", {}), workflow.Step(Job("13", "13_report", {}), [], "", {})]
     assert planner.calibrate(steps) and asked == ["resnet18"]
     assert not planner.calibrate(steps) and asked == ["resnet18"]
-    assert capsys.readouterr().out.count("measuring this machine, once") == 1
+    steps = [workflow.Step(training(encoder="small"), [], "", {}, "", planner.Cost(7.0, basis=planner.MEASURED))]
+    assert not planner.calibrate(steps), "it was measured"
+    steps[0].cost.basis += " with other parameters"
+    assert planner.calibrate(steps) and asked == ["resnet18", "small"]
+    assert capsys.readouterr().out.count("measuring this machine, once") == 2
 
 
 def test_operations_agree_with_published_counts():
@@ -131,6 +146,7 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
     assert told() == "", "too early"
     monkeypatch.setattr(workflow, "EVERY", -1.0)
     assert told() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
+    said.write("\n")
     assert told() == "", "nothing new"
     files.write_json(tmp_path / "jobs" / "a.json", {"id": "1", "seconds": 30.0})
     assert told() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
@@ -141,3 +157,10 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
 def test_a_plan_for_a_gpu_says_its_hours(folders):
     steps = [workflow.Step(training(method="clsp-simclr", anchors=48 * 1024, epochs=1000), [], "", {}, "not done yet")]
     assert "GPU-hours: about 6 (0.2 days)" in workflow.describe(steps, jobs=1)
+
+
+def test_a_job_is_charged_for_its_own_files_only(tmp_path):
+    for name in ("tables/a.x.csv", "tables/b.x.csv", "runs/a/done.json", "runs/a/weights", "runs/b/weights"):
+        files.write_bytes(tmp_path / name, b"1234")
+    assert job._written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], 0.0) == 12
+    assert job._written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], time.time() + 60) == 0

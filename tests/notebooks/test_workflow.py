@@ -102,6 +102,26 @@ def test_a_lost_or_damaged_result_is_made_again(laboratory):
     assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
 
 
+def test_what_was_made_by_hand_with_other_parameters_is_made_anew(laboratory):
+    here = laboratory.outputs / "small"
+    note = here / "tables" / "04_last.sum.json"
+    theirs = json.loads((here / "jobs" / "04_last.json").read_text())["parameters"] | {"value": 7.0}
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))
+    said = laboratory.run("small", "--dry-run").stdout
+    assert "04_last: runs, tables/04_last.sum.json was made by hand with other parameters" in said
+    assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
+    assert "0 of 4 jobs would run" in laboratory.run("small", "--dry-run").stdout
+
+
+def test_folders_may_have_any_name(tmp_path):
+    laboratory = Laboratory(tmp_path / 'it\'s #2: "two" $ö')
+    run = laboratory.run("small", "--only", "02", "--jobs", "1", "--", "--printshellcmds")
+    assert run.returncode == 0, run.stdout + run.stderr
+    order = (laboratory.outputs / "small" / "order.txt").read_text().split()
+    threads = str(len(os.sched_getaffinity(0)))
+    assert order == ["01_first", threads, "02_left", threads], "words for Snakemake take no cores away"
+
+
 def test_choosing_notebooks(laboratory):
     (laboratory.outputs / "small" / "jobs" / "01_first.json").unlink()
     assert "2 of 2 jobs" in laboratory.run("small", "--dry-run", "--only", "2").stdout
@@ -208,6 +228,7 @@ def test_a_kernel_that_dies_is_a_failure_with_a_name(laboratory):
     laboratory.write_notebook("04_last", work="import os\nos.kill(os.getpid(), 9)")
     run = laboratory.run("small")
     assert run.returncode == 1 and "04_last failed: DeadKernelError: Kernel died" in run.stdout
+    assert "os.kill" in (laboratory.outputs / "small" / "notebooks" / "04_last.ipynb").read_text(), "what it got to"
 
 
 def test_two_runs_of_one_profile_do_not_mix(laboratory):
