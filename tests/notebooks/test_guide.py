@@ -1,14 +1,18 @@
-"""What notebooks/README.md shows is tried: the method in 40 lines trains, in every form."""
+"""What notebooks/README.md shows is tried: the method in 40 lines trains, own photographs become a set that fits."""
 
+import os
 import re
+import shutil
 import sys
 import types
 
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from synpos_lib import methods, profiles
+from synpos_lib.data import catalog
 from synpos_lib.methods import Recipe
 
 
@@ -43,6 +47,44 @@ def test_the_method_of_the_readme_is_its_formula_and_trains(simsiam):
     for name in (f"clsp-{simsiam}", f"{simsiam}-aug", f"mixdiff-{simsiam}"):
         total, _ = methods.build(name, encoder, 16, hidden=8, out=8, bottleneck=4).loss(views[:2], views[2])
         assert total.isfinite()
+
+
+def own_images(start: str) -> str:
+    """The block of code in that section that begins so."""
+    text = (profiles.notebooks_folder() / "README.md").read_text()
+    return re.search(rf"```{start}\n(.*?)```", text.split("## Using your own images")[1], re.DOTALL)[1]
+
+
+@pytest.fixture
+def small_photographs(tmp_path, monkeypatch):
+    """5,000 photographs, shrunk as the guide says; all but two of them are links to one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYNPOS_DATA", str(tmp_path / "data"))
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (40, 61)).save(tmp_path / "photos" / name / "0.jpg")
+    exec(own_images("python"), {})
+    for i in range(1, 2500):
+        for name in ("a", "b"):
+            os.link(tmp_path / "small" / name / "0.png", tmp_path / "small" / name / f"{i}.png")
+    return tmp_path / "small"
+
+
+def test_the_profile_for_own_images_asks_for_no_more_than_there_is(small_photographs, tmp_path, monkeypatch):
+    there = {split: catalog.load(f"folder:{small_photographs}", split) for split in ("train", "val", "test")}
+    assert there["train"].images.shape[1:] == (3, 32, 32)
+    shutil.copytree(profiles.notebooks_folder(), tmp_path / "notebooks")
+    text = own_images("yaml").replace("/data/small", str(small_photographs))
+    (tmp_path / "notebooks" / "profiles" / "mine.yaml").write_text(text)
+    monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path / "notebooks"))
+    jobs = profiles.jobs("mine")
+    assert len(jobs) == 12 and {job.parameters.get("dataset") for job in jobs} == {f"folder:{small_photographs}", None}
+    splits = {"images": "train", "anchors": "train", "judge_images": "train", "test_images": "test"}
+    odd = {("02_latent_tsne", "test_images"): "val", ("04_interpolation_gallery", "anchors"): "val"}
+    for job in jobs:
+        for name in splits.keys() & job.parameters.keys():
+            split = odd.get((job.notebook, name), splits[name])
+            assert job.parameters[name] <= len(there[split]), (job.notebook, name)
 
 
 def test_every_notebook_of_the_reading_plan_exists():
