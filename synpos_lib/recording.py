@@ -17,6 +17,7 @@ from synpos_lib.errors import Problem
 from synpos_lib.runs import read_run
 
 WIDTH = 900  # pixels, of a recorded picture
+GATHERING = ("08_linear_and_knn", "13_report")  # notebooks that show the runs of others
 
 
 def record(profile: str, name: str) -> Path:
@@ -86,8 +87,8 @@ def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
 
 
 def _did_it_all(here: Path, step) -> bool:
-    """Whether a job that trains or samples took at least as long as each run it shows: else it found that run done."""
-    if step.job.notebook not in planner.WORK:
+    """Whether a job took at least as long as each run it shows: else it found that run done."""
+    if step.job.notebook in GATHERING:
         return True
     names = {run for path in here.glob(f"*/{step.name}.*.json") for run in report.read_note(path)["runs"]}
     return all(read_run(here / "runs" / name).results["seconds"] <= step.mark["seconds"] for name in names)
