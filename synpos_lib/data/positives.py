@@ -6,6 +6,7 @@ It is a run: made chunk by chunk, continued after a kill, and refused when it wa
 """
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def make(
             raise Problem(f"there are {len(labels)} labels for {len(anchors.images)} anchors: give one for each")
         config["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
         labels = labels[start:stop]
-    with open_run(folder, config) as run:
+    module = type(generator).__module__
+    with open_run(folder, config, (module,) if module.startswith("synpos_lib.") else ()) as run:
         if not run.done:
             _fill(run, anchors.images[start:stop], labels, generator, k, seed, start)
     return run
@@ -105,6 +107,7 @@ def merge(shards: Sequence[Path], folder: Path) -> Run:
             for part in parts:
                 whole[slice(*part.config["rows"])] = np.load(part.folder / FILE, mmap_mode="r")
             whole.flush()
+            run.add_seconds(sum(part.results["seconds"] for part in parts))
             run.finish(n=first["of"], k=first["k"])
     return run
 
@@ -131,15 +134,17 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
 def _fill(run: Run, images: torch.Tensor, labels, generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
     whole = {row["row"]: row["sha256"] for row in run.metrics()}
+    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # of earlier sittings
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
         part = array[row : row + CHUNK]
         if whole.get(row) == _digest(part):
             continue
+        since = time.monotonic()
         told = {} if labels is None else {"labels": labels[row : row + CHUNK]}
         made = generator.generate(images[row : row + CHUNK], k, runtime.derive(seed, "positives", start + row), **told)
         part[:] = made.permute(0, 1, 3, 4, 2).numpy()  # (B, K, 3, H, W) -> (B, K, H, W, 3)
         array.flush()
-        run.log(row=row, sha256=_digest(part))
+        run.log(row=row, sha256=_digest(part), seconds=round(time.monotonic() - since, 3))
     run.finish(n=len(images), k=k)
 
 

@@ -17,7 +17,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.features import features
-from synpos_lib.diffusion.training import T, alpha_bar, check_labels
+from synpos_lib.diffusion.training import T, alpha_bar, check_labels, q_sample
 from synpos_lib.errors import Problem, suggest
 
 SAMPLERS = {
@@ -98,11 +98,11 @@ def sample(
     taken = steps_of.timesteps
     if start is not None:
         taken = last(taken, strength)
-        x = steps_of.add_noise(start.to(device), x, taken[:1].to(device))
+        x = q_sample(start.to(device), taken[:1].to(device), x)
     for i, t in enumerate(taken.tolist()):
         mix = {}
         if anchors is not None and w < 1 and window[0] <= t < window[1]:
-            h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, steps_of, noise_rng)
+            h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, noise_rng)
             repeat = n // len(anchors)
             mix = {name: h.repeat_interleave(repeat, 0) if repeat > 1 else h for name, h in h_anchor.items()}
         with features(unet, mix, edit=lambda name, h, mix=mix: w * h + (1 - w) * mix[name]):
@@ -140,13 +140,13 @@ def inverted(unet, images, *, steps=100, strength=1.0):
     return (x - before.sqrt() * clean) / (1 - before).sqrt()
 
 
-def anchor_features(unet, anchors, t, blocks, steps_of, rng):
+def anchor_features(unet, anchors, t, blocks, rng):
     """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
     with features(unet, blocks) as seen:
-        run(steps_of.add_noise(anchors, noise, times), times)
+        run(q_sample(anchors, times, noise), times)
     return seen
 
 

@@ -1,5 +1,6 @@
 """The store comes back bit for bit, survives kills, merges from shards, and knows its images."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,6 +53,23 @@ def test_an_interrupted_store_continues_and_equals_the_whole_one(tmp_path, ancho
     positives.make(tmp_path / "killed", anchors, rest, k=2)
     assert rest.calls == 2  # five chunks, three of them made before
     assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "killed", anchors))
+
+
+def test_a_store_knows_the_time_of_all_its_sittings_and_the_code_that_made_it(tmp_path, anchors, monkeypatch):
+    class Slow(Noise):
+        __module__ = "synpos_lib.diffusion.generators"
+
+        def generate(self, *asked):
+            time.sleep(0.1)
+            return super().generate(*asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        positives.make(tmp_path / "store", anchors, Slow(3), k=2)
+    assert positives.make(tmp_path / "store", anchors, Slow(), k=2).results["seconds"] > 0.5
+    monkeypatch.setattr("synpos_lib.runs.code_fingerprint", lambda *names: f"other code in {names}")
+    rest = Slow()
+    run = positives.make(tmp_path / "store", anchors, rest, k=2)
+    assert rest.calls == 5 and run.config["code"] == "other code in ('synpos_lib.diffusion.generators',)"
 
 
 def test_a_chunk_half_written_when_killed_is_made_again(tmp_path, anchors):
