@@ -3,8 +3,9 @@
     run = pretrain(folder, Config(method="clsp-simclr", epochs=200), images, positives, probe=(train, val))
     encoder = load_encoder(run)
 
-Everything random is drawn from the seed and the epoch, for the whole batch, on the processor: a run that was killed
-goes on as if it had not been, and several processes compute what one would. Labels only reach the kNN probe and
+Everything random is drawn from the seed and the epoch, for the whole batch, on the processor (but for dropout and the
+pairs of feature transformation): a run that was killed goes on as if it had not been, and several processes compute
+what one would. Labels only reach the kNN probe and
 SupCon. The learning rate changes every step, where the released code changes it every epoch.
 """
 
@@ -77,11 +78,11 @@ def pretrain(
     }
     code = ("synpos_lib.pretrain", "synpos_lib.methods.clsp", "synpos_lib.methods.mixdiff", recipe.module)
     if not here.first:
-        if not _from_first(here, None):
+        if not here.from_first(None):
             _Training(config, recipe, images, positives, here).train(None, None, None)
         return None
     with open_run(folder, described, code) as run:
-        if not _from_first(here, run.done):
+        if not here.from_first(run.done):
             _Training(config, recipe, images, positives, here).train(run, probe, on_epoch)
     return run
 
@@ -293,21 +294,13 @@ class _Training:
 
     def _restore(self, run: Run | None) -> int:
         """Go on from the checkpoint, if there is one; the epoch to start with."""
-        state = _from_first(self.here, run.load() if run else None)
+        state = self.here.from_first(run.load() if run else None)
         if state is None:
             return 0
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         runtime.restore_random_state(state["random"])
         return state["epoch"]
-
-
-def _from_first(here: Processes, value: object) -> object:
-    """What the first process says, in all of them."""
-    said = [value]
-    if here.count > 1:
-        torch.distributed.broadcast_object_list(said)
-    return said[0]
 
 
 def _check(config: Config, recipe: methods.Recipe, images, positives) -> None:

@@ -21,6 +21,13 @@ class Processes:
     def first(self) -> bool:
         return self.rank == 0
 
+    def from_first(self, value: object) -> object:
+        """What the first process says, in all of them."""
+        said = [value]
+        if self.count > 1:
+            torch.distributed.broadcast_object_list(said)
+        return said[0]
+
     def average_gradients(self, module: torch.nn.Module) -> None:
         """Give every process the mean of all gradients; nothing to do when there is one."""
         if self.count > 1:

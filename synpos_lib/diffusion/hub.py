@@ -28,7 +28,8 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 def load_pipeline(cls: type, folder_or_name: str | Path, *, revision: str | None = None):
     """The pipeline of this diffusers class, from a folder, or by its name on the hub, such as "lambdalabs/…".
 
-    Half precision on a GPU and without the safety checker, as in the released code; weights are never unpickled.
+    Half precision on a GPU and without the safety checker, as in the released code; weights that are
+    no safetensors go through torch's restricted unpickler.
     """
     folder = Path(folder_or_name).expanduser()
     if not folder.is_dir():

@@ -28,6 +28,8 @@ def recipe(name: str, *, classes: int | None = None, **changes: object) -> Train
     if name not in RECIPES:
         raise Problem(f"unknown recipe '{name}' ({suggest(name, RECIPES)})")
     config = dataclasses.replace(RECIPES[name], **changes)
+    if config.steps < RECIPES[name].steps:  # a slow average of a short training would still hold its random start
+        config = dataclasses.replace(config, ema_warmup=True)
     if classes is None:
         return config
     return dataclasses.replace(config, unet=dataclasses.replace(config.unet, classes=classes))
@@ -64,10 +66,11 @@ def train(
         _check_init(init.config, config.unet)
         described["init"] = fingerprint(init)
     if not here.first:
-        _loop(None, images.images, labels, config, here, save_every, None, init)
+        if not here.from_first(None):
+            _loop(None, images.images, labels, config, here, save_every, None, init)
         return None
     with open_run(folder, described, ("synpos_lib.diffusion.training",)) as run:
-        if not run.done:
+        if not here.from_first(run.done):
             _loop(run, images.images, labels, config, here, save_every, on_save, init)
     return run
 
@@ -96,10 +99,13 @@ def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Process
     sums = torch.zeros(2, RANGES)  # of the error, and of how often, in ranges of t
     unet.train()
     steps = range(first, config.steps)
+    following = _drawn(images, labels, first, config, here)
     for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
         torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
-        batch = _share(training.draw(images, step, config, labels=labels), here)
-        error = training.train_step(unet, ema, optimizer, batch, step, config, here).cpu()
+        batch = following
+        error = training.train_step(unet, ema, optimizer, batch, step, config, here)
+        following = _drawn(images, labels, step + 1, config, here)  # while a GPU still works on this one
+        error = error.cpu()
         if not run:
             continue
         if not error.isfinite().all():
@@ -125,24 +131,22 @@ def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Process
 
 def _restore(run: Run | None, here: Processes, parts: dict) -> int:
     """Go on from the checkpoint of the first process, if there is one; the step to start with."""
-    shared = [run.load() if run else None]
-    if here.count > 1:
-        torch.distributed.broadcast_object_list(shared)
-    if not shared[0]:
+    saved = here.from_first(run.load() if run else None)
+    if not saved:
         return 0
     for name, part in parts.items():
-        part.load_state_dict(shared[0][name])
+        part.load_state_dict(saved[name])
     for weight, state in parts["optimizer"].state.items():  # the fused optimiser needs the weights' memory order
         for name, value in state.items():
             if value.shape == weight.shape:
                 state[name] = torch.empty_like(weight).copy_(value)
-    return shared[0]["step"]
+    return saved["step"]
 
 
-def _share(batch: Batch, here: Processes) -> Batch:
-    """Every process's share of a batch: each `count`-th image, so that all get as many with a second view."""
-    parts = [None if part is None else part[here.rank :: here.count].to(here.device) for part in batch]
-    return Batch(*parts)
+def _drawn(images, labels, step: int, config: TrainingConfig, here: Processes) -> Batch:
+    """This process's share of the batch of a step, on its device."""
+    batch = training.share(training.draw(images, step, config, labels=labels), here.rank, here.count)
+    return Batch(*(None if field is None else field.to(here.device) for field in batch))
 
 
 def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int, UNet], None]:

@@ -12,7 +12,7 @@ uninterrupted one.
 Differs from the reference in: the embedded data's network predicts v, and learns to listen to a bottleneck that is
 not its own (`second_view`). For that share of every batch, h comes from another view of the same image: its middle,
 flipped and moved, in the surroundings of another image, with noise of its own. So h pays off for what both have in
-common, the thing in the middle, and not for the place. The paper's network needs no such help: it is 20 times larger
+common, the thing in the middle, and not for the place. The paper's network needs no such help: it is 8 times larger
 and saw 100 million images. No label is used, but one assumption: things are in the middle. With classes: labels
 are dropped image by image (the released code drops those of a whole batch, in one batch of ten), the network is the
 unconditional one with an embedding of the label added to that of t, and beta ends at 0.02 (released: a network of
@@ -31,6 +31,7 @@ from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
 from synpos_lib.errors import Problem
 
 T = 1000  # timesteps
+PART = 128  # images that go through the network at once; a larger batch is learned from in parts
 LABEL_DROPOUT = 0.1  # share of the images of a batch that are trained as "no class"; the released code's
 
 
@@ -124,6 +125,11 @@ def draw(images, step, config, device="cpu", labels=None) -> Batch:
     return Batch(*(part.to(device) for part in (x0, t, noise, views, view_t, own[:, None, None, None])), labels)
 
 
+def share(batch: Batch, index, count) -> Batch:
+    """One of `count` parts of a batch: each `count`-th image, so that all get as many with a second view."""
+    return Batch(*(None if field is None else field[index::count] for field in batch))
+
+
 def check_labels(labels, n, classes):
     """Labels are one whole number from 0 to classes - 1 for each of n images."""
     if len(labels) != n:
@@ -196,12 +202,16 @@ def train_step(unet, ema, optimizer, batch: Batch, step, config, here):
     """One update of the network and of its average; returns the loss of every image, (B,)."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config)
-    with runtime.autocast(batch.x0.device):
-        loss = losses(unet, batch)
     optimizer.zero_grad()
-    loss.mean().backward()
+    error = torch.empty(len(batch.x0), device=batch.x0.device)
+    parts = -(-len(error) // PART)
+    for i in range(parts):
+        with runtime.autocast(error.device):
+            loss = losses(unet, share(batch, i, parts))
+        (loss.mean() * (len(loss) / len(error))).backward()
+        error[i::parts] = loss.detach()
     here.average_gradients(unet)
     torch.nn.utils.clip_grad_norm_(unet.parameters(), config.clip)
     optimizer.step()
     update_ema(ema, unet, step, config)
-    return loss.detach()
+    return error

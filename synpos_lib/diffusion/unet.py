@@ -4,7 +4,8 @@
 
 Differs from the reference in: the embedded data's network works on patches of 2 × 2 pixels, is narrow, has no
 attention, its bottleneck is averaged over space (`pooled`), so that it can carry *what* but no layout, and it also
-scales and shifts every layer of the decoder (`heard`), so that a small decoder cannot do without it.
+scales and shifts every layer of the decoder (`heard`), so that a small decoder cannot do without it. Every network
+starts from PyTorch's initialisation (released: Xavier's, with the last layer of each block near zero).
 """
 
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class UNet(nn.Module):
             up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
             layers_per_block=config.layers,
             add_attention=config.middle_attention,
+            attention_head_dim=None,  # one head over all channels
             resnet_time_scale_shift="scale_shift" if config.heard else "default",
             norm_num_groups=config.groups,
             dropout=config.dropout,

@@ -16,7 +16,6 @@ from synpos_lib.diffusion.generators import ClassConditional
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.errors import Problem
-from synpos_lib.processes import Processes
 
 PLAIN = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
 CLASSES = dataclasses.replace(PLAIN, classes=3)
@@ -80,9 +79,9 @@ def test_the_loss_is_that_of_the_network_told_the_labels(labelled):
     assert not torch.allclose(training.losses(unet, other), expected, atol=1e-6)
 
 
-def test_processes_share_labels_with_their_images(labelled):
+def test_parts_of_a_batch_share_labels_with_their_images(labelled):
     batch = training.draw(labelled.images, 0, recipe(), labels=labelled.labels)
-    parts = [model._share(batch, Processes(rank, 2, torch.device("cpu"))) for rank in range(2)]
+    parts = [training.share(batch, rank, 2) for rank in range(2)]
     for rank, part in enumerate(parts):
         assert torch.equal(part.labels, batch.labels[rank::2]) and torch.equal(part.x0, batch.x0[rank::2])
 

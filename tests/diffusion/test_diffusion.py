@@ -16,6 +16,7 @@ from synpos_lib.diffusion import features, generators, model, training
 from synpos_lib.diffusion.sampling import sample, scheduler
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.errors import Problem
+from synpos_lib.processes import processes
 from synpos_lib.runs import open_run, read_run
 
 TINY = tiny.unet(image_size=16, patch=2)
@@ -159,6 +160,23 @@ def test_mixing_is_the_papers_formula():
     assert torch.allclose(made, (alpha_bar.sqrt() * x - (1 - alpha_bar).sqrt() * v).clamp(-1, 1), atol=1e-5)
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++"])
+@pytest.mark.parametrize("anchor_time", [0.0, 0.25, 0.5, 1.0])
+def test_an_anchor_is_noised_to_its_share_of_t_whatever_the_sampler(sampler, anchor_time, monkeypatch):
+    unet, seen, encode = network(), [], UNet.encode
+    monkeypatch.setattr(
+        UNet, "encode", lambda self, x, t, labels=None: seen.append((x, t)) or encode(self, x, t, labels)
+    )
+    anchors = torch.full((200, 3, 16, 16), 0.8)
+    sample(unet, anchors=anchors, anchor_time=anchor_time, sampler=sampler, steps=4)
+    of_anchors = seen[::2]  # before each pass of the sample
+    assert [int(t[0]) for _, t in of_anchors] == [int(anchor_time * t) for t in (999, 749, 499, 249)]
+    for x, t in of_anchors:
+        kept = torch.prod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)[: int(t[0]) + 1]).item()
+        assert x.mean().item() == pytest.approx(0.8 * kept**0.5, abs=0.01)
+        assert x.std().item() == pytest.approx((1 - kept) ** 0.5, abs=0.01)
+
+
 def test_candidates_of_an_anchor_stay_together():
     mixing = generators.BottleneckMixing(network(), steps=2)
     anchors = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
@@ -196,6 +214,29 @@ def test_the_average_of_weights_has_its_closed_form():
     assert torch.allclose(next(iter(ema.parameters())), expected, atol=1e-5)
 
 
+def test_a_batch_in_parts_teaches_what_the_whole_does(monkeypatch):
+    config = training.TrainingConfig(unet=HEARD, batch=12, second_view=0.5)
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    batch = training.draw(images, 0, config)
+    found = []
+    for part in (128, 5):
+        monkeypatch.setattr(training, "PART", part)
+        torch.manual_seed(0)
+        unet = UNet(config.unet)
+        ema, optimizer = copy.deepcopy(unet).requires_grad_(False), torch.optim.SGD(unet.parameters(), 1.0)
+        error = training.train_step(unet, ema, optimizer, batch, 0, config, processes())
+        found.append((error, torch.cat([weight.grad.flatten() for weight in unet.parameters()])))
+    (error, gradient), (error_in_parts, gradient_in_parts) = found
+    assert error.shape == (12,)
+    # each image's second view lies amid those that share its batch, and in parts it is the same view
+    assert torch.allclose(error, error_in_parts, rtol=0.05)
+    assert torch.cosine_similarity(gradient, gradient_in_parts, 0) > 0.99
+
+
+def test_a_shortened_recipe_does_not_average_its_random_start():
+    assert not model.recipe("paper").ema_warmup and model.recipe("paper", steps=5000).ema_warmup
+
+
 TRAIN = """
     import dataclasses, os, pathlib, signal, sys, types
     import torch
@@ -219,7 +260,7 @@ TRAIN = """
 def train(folder, die_at=-1, launcher=()):
     command = [sys.executable, *launcher, str(folder.parent / "train.py"), str(folder), str(die_at)]
     (folder.parent / "train.py").write_text(textwrap.dedent(TRAIN))
-    return subprocess.run(command, capture_output=True, text=True)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
@@ -247,6 +288,8 @@ def test_two_processes_train_what_one_would(tmp_path):
     launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=29511")
     done = train(tmp_path / "two", launcher=launcher)
     assert done.returncode == 0, done.stderr[-2000:]
+    again = train(tmp_path / "two", launcher=launcher)
+    assert again.returncode == 0 and "reused" in again.stdout, "a finished training is not waited for"
     one, two = (read_run(tmp_path / name).final()["unet"] for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=2e-2) for name in one)
 
