@@ -115,7 +115,7 @@ def train(
             if (epoch + 1) % save_every == 0 or epoch + 1 == epochs:
                 run.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}})
         model.eval()
-        run.finish(loss=loss.item())
+        run.finish(loss=run.metrics()[-1]["loss"])
     return run
 
 

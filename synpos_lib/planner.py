@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def _arms(p: dict) -> list[tuple[str, float]]:
 
 def _ablations(p: dict) -> list[tuple[str, float]]:
     """One training for each value of a knob and seed; the sampling for some of them is not counted."""
-    knobs = "candidates lambdas weights anchor_times sampling_steps samplers noises skips half_trained".split()
+    knobs = "candidates lambdas weights anchor_times sampling_steps samplers skips half_trained".split()
     trainings = (1 + sum(len(p[knob]) for knob in knobs)) * len(p["seeds"])
     network = "small" if p["dataset"] == "scenes" else "resnet18"  # as in notebook 07
     taught = (network, trainings * p["epochs"] * p["anchors"] * views(p["method"]))
@@ -216,7 +215,7 @@ def measure(networks: Iterable[str]) -> bool:
         print(f"measuring this machine, once, about {len(missing) * 1.5 * MEASURING:.0f} s: {', '.join(missing)}")
         for network in missing:
             speed[network] = round(_passes_per_second(network), 1)
-        files.write_json(_calibration_file(), {"hardware": _hardware(), "passes per second": speed})
+        files.write_json(_calibration_file(), {"hardware": runtime.hardware(), "passes per second": speed})
     return bool(missing)
 
 
@@ -225,14 +224,7 @@ def calibration() -> dict[str, float]:
     if not _calibration_file().exists():
         return {}
     known = files.read_json(_calibration_file())
-    return known["passes per second"] if known["hardware"] == _hardware() else {}
-
-
-def _hardware() -> str:
-    """The machine in words; where there may be a GPU, torch is asked for its name before anything else is said."""
-    if shutil.which("nvidia-smi"):
-        runtime.device()
-    return runtime.hardware()
+    return known["passes per second"] if known["hardware"] == runtime.hardware() else {}
 
 
 def _calibration_file() -> Path:

@@ -51,10 +51,16 @@ class Run:
             path = self.folder / name
             if not path.exists() or files.sha256(path) != digest:
                 what = "changed after the run ended" if path.exists() else "is missing"
+                if path == self._checkpoint and path.exists():
+                    files.damaged(path, what)  # set aside too, or the next start would stumble over it
                 raise files.damaged(self._done, f"{name} {what}, so its results cannot be believed")
         self.results = {"seconds": mark["seconds"], **mark["results"]}
         self.provenance = mark["provenance"]
         self.weights = mark["files"].get(self._checkpoint.name)  # digest of the last checkpoint
+
+    def add_seconds(self, seconds: float) -> None:
+        """Count work that was done elsewhere, or in a sitting that left no checkpoint."""
+        self._seconds += seconds
 
     def log(self, **row: float | int | str) -> None:
         """Append one line to the metrics."""

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -157,8 +158,10 @@ def minutes(seconds: float) -> str:
 def hardware() -> str:
     """The machine in words: GPU or processor, and how many cores this process may use."""
     cores = len(os.sched_getaffinity(0))
-    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
-        return f"{sys.modules['torch'].cuda.get_device_name()}, {cores} CPU cores"
+    if shutil.which("nvidia-smi") and device().type == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}, {cores} CPU cores"
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()

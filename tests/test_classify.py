@@ -59,6 +59,8 @@ def test_a_training_cut_short_continues_to_the_same_weights(tmp_path, toy, monke
     classify.train(tmp_path / "cut", cut, images, targets, {}, epochs=4, batch=32)
     assert read_run(tmp_path / "whole").metrics() == read_run(tmp_path / "cut").metrics()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), cut.parameters(), strict=True))
+    (tmp_path / "cut" / "done.json").unlink()  # killed between its last checkpoint and its end
+    classify.train(tmp_path / "cut", cut, images, targets, {}, epochs=4, batch=32)
     again = model()
     classify.train(tmp_path / "cut", again, images, targets, {}, epochs=4, batch=32)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))

@@ -99,6 +99,20 @@ def test_a_checkpoint_whose_metrics_are_gone_is_not_continued(tmp_path):
         run.load()
 
 
+def test_a_finished_run_with_a_damaged_checkpoint_begins_anew_at_the_second_start(tmp_path):
+    with open_run(tmp_path / "run", {}) as run:
+        run.save({"x": torch.ones(1)})
+        run.finish(loss=1.0)
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"half")
+    with (
+        pytest.raises(Problem, match="checkpoint.safetensors changed after the run ended"),
+        open_run(tmp_path / "run", {}),
+    ):
+        pass
+    with open_run(tmp_path / "run", {}) as run:
+        assert not run.done and run.load() is None
+
+
 def test_edited_metrics_are_not_believed_again_when_the_run_is_continued(tmp_path):
     with open_run(tmp_path / "run", {}) as run:
         run.log(step=1, loss=3.5)

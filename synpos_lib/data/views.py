@@ -170,17 +170,17 @@ def _crop(images: Tensor, box: Tensor, flip: Tensor) -> Tensor:
     x = images.float().div_(255)
     if bool((box == torch.tensor([0, 0, height, width])).all()):
         return torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x) if flip.any() else x
+    box, flip = box.to(x.device), flip.to(x.device)
     vertical = resampling(box[:, 0], box[:, 2], height)  # (B, H, H)
     horizontal = resampling(box[:, 1], box[:, 3], width)  # (B, W, W)
     horizontal = torch.where(flip[:, None, None], horizontal.flip(1), horizontal)
-    vertical, horizontal = vertical.to(x.device), horizontal.to(x.device)
     return vertical[:, None] @ (x @ horizontal.mT[:, None])
 
 
 def resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
     """Matrices that resize the pixels [start, start + length) of `size` to all `size`: (B,) -> (B, size, size)."""
     ratio = length.float() / size
-    pixel = torch.arange(size) + 0.5
+    pixel = torch.arange(size, device=start.device) + 0.5
     centre = start[:, None] + ratio[:, None] * pixel  # (B, size), in the pixels of the source
     reach = ratio.clamp_min(1)[:, None, None]
     weight = (1 - (pixel - centre[:, :, None]).abs() / reach).clamp_min(0)  # (B, out, in)
