@@ -64,6 +64,7 @@ REAL = {
     "imagenet100": Real(None, "imagenet100", {}, 224, "scenes"),
 }
 NO_DOWNLOAD = ("cars", "imagenet100")  # the first is no longer on its server, the second needs a licence
+SIDE = 32  # pixels of own images, as the embedded recipe wants them
 VAL_SHARE, TEST_SHARE = 0.1, 0.2  # of train; of a tree without train/ and test/
 CALTECH_PER_CLASS = 30  # training images, the usual protocol; the rest is the test split
 
@@ -95,7 +96,7 @@ def load(
     split: str = "train",
     *,
     n: int | None = None,  # images: so many are drawn, or the first are taken of a real set
-    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own
+    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own, of own images 32
     seed: int = 0,  # of drawings, carved splits and the order; the data's own, not the run's
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
     download: bool = False,
@@ -160,7 +161,7 @@ def _load_real(name, split, size, seed, root, download, on_corrupt) -> Images:
         raise Problem(f"'{name}' has no split '{split}': {suggest(split, known)}")
     part = "train" if split in ("val", "train+val") else split
     folder, is_tree = _find(name, root, download)
-    size = size or (REAL[name].size if name in REAL else _usual_size(folder))
+    size = size or (REAL[name].size if name in REAL else SIDE)
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     title = re.sub(r"\W+", "-", folder.name if name not in REAL else name)
     cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
@@ -368,19 +369,6 @@ def _class_files(
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _usual_size(folder: Path) -> int:
-    """For a tree of unknown images: the shorter side of the first readable one, at most 224."""
-    from PIL import Image
-
-    for path in _class_files(folder / "train" if (folder / "train").is_dir() else folder)[0]:
-        try:
-            with Image.open(path) as image:
-                return min(224, *image.size)
-        except (OSError, SyntaxError, ValueError):
-            continue
-    raise Problem(f"none of the images in {folder} can be read: are these the right files?")
 
 
 def _report_unreadable(unreadable: list, found: int, name: str, folder: Path, on_corrupt: str) -> None:

@@ -134,7 +134,7 @@ def test_one_tree_gets_a_seeded_stratified_split(tmp_path):
     assert all(part.labels.bincount().max() - part.labels.bincount().min() <= 1 for part in parts)
     everything = [image for part in parts for image in pixels(part)]
     assert len(set(everything)) == 60
-    assert parts[0].images.shape[2:] == (8, 8)  # the files' own size
+    assert parts[0].images.shape[2:] == (32, 32) and load(name, "test", size=8).images.shape[2:] == (8, 8)
     assert set(pixels(load(name, "test", seed=1))) != set(pixels(parts[2]))
 
 
@@ -184,7 +184,7 @@ def test_grey_transparent_and_palette_images_become_rgb(tmp_path):
     for mode in ("L", "RGBA", "P", "1", "CMYK"):
         Image.new("RGB", (8, 8), "white").convert(mode).save(folder / f"{mode}.{'jpg' if mode == 'CMYK' else 'png'}")
     images = load(f"folder:{tmp_path / 'g'}", "train+val").images
-    assert images.shape == (5, 3, 8, 8) and images.min() > 250
+    assert images.shape == (5, 3, 32, 32) and images.min() > 250
 
 
 # ------------------------------------------------------------------------------------ damaged things

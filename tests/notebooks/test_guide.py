@@ -1,4 +1,4 @@
-"""What notebooks/README.md shows is tried: the method in 40 lines trains, own photographs become a set that fits."""
+"""What notebooks/README.md shows is tried: the method in 40 lines trains, the profile for own images fits them."""
 
 import os
 import re
@@ -49,36 +49,28 @@ def test_the_method_of_the_readme_is_its_formula_and_trains(simsiam):
         assert total.isfinite()
 
 
-def own_images(start: str) -> str:
-    """The block of code in that section that begins so."""
-    text = (profiles.notebooks_folder() / "README.md").read_text()
-    return re.search(rf"```{start}\n(.*?)```", text.split("## Using your own images")[1], re.DOTALL)[1]
-
-
 @pytest.fixture
-def small_photographs(tmp_path, monkeypatch):
-    """5,000 photographs, shrunk as the guide says; all but two of them are links to one."""
-    monkeypatch.chdir(tmp_path)
+def photographs(tmp_path, monkeypatch):
+    """5,000 photographs, all of them links to one."""
     monkeypatch.setenv("SYNPOS_DATA", str(tmp_path / "data"))
+    Image.new("L", (40, 61)).save(tmp_path / "one.jpg")
     for name in ("a", "b"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        Image.new("L", (40, 61)).save(tmp_path / "photos" / name / "0.jpg")
-    exec(own_images("python"), {})
-    for i in range(1, 2500):
-        for name in ("a", "b"):
-            os.link(tmp_path / "small" / name / "0.png", tmp_path / "small" / name / f"{i}.png")
-    return tmp_path / "small"
+        for i in range(2500):
+            os.link(tmp_path / "one.jpg", tmp_path / "photos" / name / f"{i}.jpg")
+    return tmp_path / "photos"
 
 
-def test_the_profile_for_own_images_asks_for_no_more_than_there_is(small_photographs, tmp_path, monkeypatch):
-    there = {split: catalog.load(f"folder:{small_photographs}", split) for split in ("train", "val", "test")}
+def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, tmp_path, monkeypatch):
+    there = {split: catalog.load(f"folder:{photographs}", split) for split in ("train", "val", "test")}
     assert there["train"].images.shape[1:] == (3, 32, 32)
     shutil.copytree(profiles.notebooks_folder(), tmp_path / "notebooks")
-    text = own_images("yaml").replace("/data/small", str(small_photographs))
-    (tmp_path / "notebooks" / "profiles" / "mine.yaml").write_text(text)
+    guide = (profiles.notebooks_folder() / "README.md").read_text().split("## Using your own images")[1]
+    block = re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1].replace("/data/birds", str(photographs))
+    (tmp_path / "notebooks" / "profiles" / "mine.yaml").write_text(block)
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path / "notebooks"))
     jobs = profiles.jobs("mine")
-    assert len(jobs) == 12 and {job.parameters.get("dataset") for job in jobs} == {f"folder:{small_photographs}", None}
+    assert len(jobs) == 12 and {job.parameters.get("dataset") for job in jobs} == {f"folder:{photographs}", None}
     splits = {"images": "train", "anchors": "train", "judge_images": "train", "test_images": "test"}
     odd = {("02_latent_tsne", "test_images"): "val", ("04_interpolation_gallery", "anchors"): "val"}
     odd["07_ssl_training", "test_images"] = "val"  # while it trains; then the test split
