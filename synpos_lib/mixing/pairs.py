@@ -2,8 +2,8 @@
 
     x, y = mixup(x, y, draw)        # x (B, 3, H, W) in [0, 1], y (B, C) how much of each class, draw a random generator
 
-Everything is drawn on the processor. MixUp and CutMix are torchvision's, one lambda and one box per batch; of CutMix,
-SaliencyMix and Guided-SR half of the batches, at random, stay as they are, as in the released codes for CIFAR.
+Everything here is drawn on the processor. MixUp and CutMix are torchvision's, one lambda and one box per batch; of
+CutMix, SaliencyMix and Guided-SR half of the batches, at random, stay as they are, as in the released codes for CIFAR.
 """
 
 from collections.abc import Iterator
