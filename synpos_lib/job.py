@@ -11,7 +11,7 @@ import traceback
 import uuid
 from pathlib import Path
 
-from synpos_lib import files, pages, profiles, runtime, workflow
+from synpos_lib import files, pages, profiles, runtime, watch, workflow
 from synpos_lib.errors import Problem
 
 
@@ -101,7 +101,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3  # of the kernel, which has ended
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
-        said = workflow.try_read(note)  # None when another job has just removed its own
+        said = watch.try_read(note)  # None when another job has just removed its own
         if not said or said["job"] != name:
             continue
         group = [path for path in note.parent.iterdir() if path.stem == note.stem]

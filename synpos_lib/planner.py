@@ -102,6 +102,18 @@ def _from_work(job) -> Cost | None:
     return Cost(seconds, None, stored(job), "calculated from its passes and this machine's speed")
 
 
+def covering(known: int, waiting: list, words: str) -> str:
+    """An estimate, with the number of jobs it does not cover."""
+    missing = len(waiting) - known
+    return "unknown" if not known else words + f", {missing} unknown" * bool(missing)
+
+
+def time_for(waiting: list, jobs: int) -> str:
+    """How long the jobs should take, `jobs` at once."""
+    known = [step.seconds for step in waiting if step.seconds is not None]
+    return covering(len(known), waiting, f"about {runtime.minutes(sum(known) / jobs)}")
+
+
 # ------------------------------------------------------------------------------------- the work of a job
 
 

@@ -13,10 +13,8 @@ from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synpos_lib import files, fingerprint, index, planner, profiles, runtime
+from synpos_lib import files, fingerprint, index, planner, profiles, runtime, watch
 from synpos_lib.errors import Problem, suggest
-
-EVERY = 120.0  # seconds between two words about a job that runs
 
 
 @dataclass
@@ -54,7 +52,7 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
             raise Problem(f"{notebook} is missing in AFTER of workflow.smk: add what it comes after, or []")
     used = {job.notebook for job in jobs}
     steps: dict[str, Step] = {}
-    earlier = (try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
+    earlier = (watch.try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
     for notebook in _ordered(after):
         needed = _nearest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in needed]
@@ -124,7 +122,7 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
 def _by_hand(here: Path, step: Step) -> str:
     """A result of this job in whose place another start of its notebook, in JupyterLab say, has left its own."""
     notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
-    theirs = {name: (try_read(here / name) or {}).get("parameters", step.job.parameters) for name in notes}
+    theirs = {name: (watch.try_read(here / name) or {}).get("parameters", step.job.parameters) for name in notes}
     return next((name for name in notes if theirs[name] != step.job.parameters), "")
 
 
@@ -161,7 +159,9 @@ def describe(steps: list[Step], jobs: int) -> str:
         lines.append(f"{step.name}: {f'runs, {step.why} ({step.cost})' if step.why else f'finished ({step.cost})'}")
         lines += [f"    {name} = {value!r}" for name, value in step.job.parameters.items()]
     waiting = [step for step in steps if step.why]
-    lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {_time(waiting, jobs) if waiting else 'none'}")
+    lines.append(
+        f"{len(waiting)} of {len(steps)} jobs would run, time: {planner.time_for(waiting, jobs) if waiting else 'none'}"
+    )
     if waiting:
         memory = sorted(step.cost.memory_mb or 0 for step in waiting)[-jobs:]
         disk = sum(step.cost.disk_mb or 0 for step in waiting)
@@ -169,21 +169,9 @@ def describe(steps: list[Step], jobs: int) -> str:
             sum(value is not None for value in column)
             for column in zip(*((step.cost.memory_mb, step.cost.disk_mb) for step in waiting), strict=True)
         ]
-        lines.append(f"memory: {_of(known[0], waiting, f'up to {planner.size(sum(memory))} at once')}")
-        lines.append(f"disk: {_of(known[1], waiting, f'about {planner.size(disk)}')}")
+        lines.append(f"memory: {planner.covering(known[0], waiting, f'up to {planner.size(sum(memory))} at once')}")
+        lines.append(f"disk: {planner.covering(known[1], waiting, f'about {planner.size(disk)}')}")
     return "\n".join([*lines, *_gpu_hours(waiting)])
-
-
-def _of(known: int, waiting: list[Step], words: str) -> str:
-    """An estimate, with the number of jobs it does not cover."""
-    missing = len(waiting) - known
-    return "unknown" if not known else words + f", {missing} unknown" * bool(missing)
-
-
-def _time(waiting: list[Step], jobs: int) -> str:
-    """How long the jobs should take, `jobs` at once."""
-    known = [step.seconds for step in waiting if step.seconds is not None]
-    return _of(len(known), waiting, f"about {runtime.minutes(sum(known) / jobs)}")
 
 
 def _gpu_hours(waiting: list[Step]) -> list[str]:
@@ -275,7 +263,7 @@ def _snakemake(profile: str, waiting: list[Step], targets: list[str], jobs: int,
             pass_fds=(lock,),
             start_new_session=True,
         )
-        report = Report(here, waiting, jobs)
+        report = watch.Report(here, waiting, jobs)
         try:
             while process.poll() is None:
                 report.look()
@@ -295,83 +283,6 @@ def _snakemake(profile: str, waiting: list[Step], targets: list[str], jobs: int,
 def _python_path() -> list[str]:
     """This library first, so that jobs import the code that planned them."""
     return [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-
-
-class Report:
-    """Tells what the jobs are doing from the files they leave, wherever they run."""
-
-    def __init__(self, here: Path, waiting: list[Step], jobs: int):
-        self.here, self.jobs = here, jobs
-        self.waiting = {step.name: step for step in waiting}
-        self.number = {name: f"[{i}/{len(waiting)}] {name}" for i, name in enumerate(self.waiting, 1)}
-        self.started: dict[str, tuple[float, str]] = {}  # when each job was last told of, and its words
-        self.done: set[str] = set()
-        self.failed: set[str] = set()
-
-    def look(self) -> None:
-        """Say what has changed since the last look."""
-        for name, step in self.waiting.items():
-            if name in self.done | self.failed:
-                continue
-            path = self.here / "jobs" / name
-            if name not in self.started and Path(f"{path}.running").exists():
-                self.started[name] = time.monotonic(), ""
-                expected = "" if step.seconds is None else f", takes {_time([step], 1)}"
-                print(f"{self.number[name]} started{expected}", flush=True)
-            mark = try_read(Path(f"{path}.json"))
-            failure = try_read(Path(f"{path}.failed"))
-            if mark and mark["id"] != step.mark.get("id"):
-                self.done.add(name)
-                print(f"{self.number[name]} done in {runtime.minutes(mark['seconds'])}{self._left()}", flush=True)
-            elif failure:
-                self.failed.add(name)
-                print(f"{self.number[name]} failed: {failure['error']}\n    see {failure['notebook']}", flush=True)
-            elif name in self.started:
-                self._relay(name)
-
-    def _relay(self, name: str) -> None:
-        """What a long job last said of itself, now and then."""
-        told, words = self.started[name]
-        said = (try_read(self.here / "jobs" / f"{name}.running") or {}).get("said", "")
-        if said != words and time.monotonic() - told > EVERY:
-            self.started[name] = time.monotonic(), said
-            print(f"{self.number[name]} … {said}", flush=True)
-
-    def _left(self) -> str:
-        left = [step for name, step in self.waiting.items() if name not in self.done | self.failed]
-        return f"; {len(left)} left, time: {_time(left, self.jobs)}" if left else ""
-
-    def close(self, log: Path) -> int:
-        """Say what did not happen, and return the exit status."""
-        for name in set(self.started) - self.done - self.failed:
-            self.failed.add(name)
-            print(f"{self.number[name]} ended without a word (killed, out of memory, or the disk is full?): see {log}")
-        rest = [name for name in self.waiting if name not in self.done | self.failed]
-        blocked = [name for name in rest if self._stands_on_failure(name)]
-        if blocked:
-            print(f"not run, since they build on what failed: {', '.join(blocked)}")
-        if len(rest) > len(blocked):
-            print(f"Snakemake stopped before {len(rest) - len(blocked)} jobs: {_last_error(log)} (see {log})")
-        return 1 if rest or self.failed else 0
-
-    def _stands_on_failure(self, name: str) -> bool:
-        above = [other for other in self.waiting[name].after if other in self.waiting]
-        return any(other in self.failed or self._stands_on_failure(other) for other in above)
-
-
-def try_read(path: Path) -> dict | None:
-    """JSON that may not be there (yet)."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text())
-    return None
-
-
-def _last_error(log: Path) -> str:
-    """The line of Snakemake's log that says most."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [i for i, line in enumerate(lines) if "Error" in line or "error" in line]
-    last = telling[-1] if telling else len(lines) - 1
-    return " ".join(lines[last : last + 1 + lines[last].endswith(":")]) if lines else "it said nothing"
 
 
 def end_with_parent(parent: int) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from synpos_lib import files, job, planner, profiles, recorded, workflow
+from synpos_lib import files, job, planner, profiles, recorded, watch, workflow
 from synpos_lib.profiles import Job
 
 
@@ -133,7 +133,7 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
         workflow.Step(Job("b", "00_start_here", {}), [], "", {}, "not done yet", planner.Cost(1200.0)),
         workflow.Step(Job("c", "00_start_here", {}), [], "", {}, "not done yet"),
     ]
-    report = workflow.Report(tmp_path, steps, jobs=2)
+    report = watch.Report(tmp_path, steps, jobs=2)
     running = tmp_path / "jobs" / "a.running"
 
     def told():
@@ -144,7 +144,7 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
     assert told() == "[1/3] a started, takes about 10.0 min\n"
     said.write("reading\nlearning: 3 of 9, 6.0 min left\n")
     assert told() == "", "too early"
-    monkeypatch.setattr(workflow, "EVERY", -1.0)
+    monkeypatch.setattr(watch, "EVERY", -1.0)
     assert told() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
     said.write("\n")
     assert told() == "", "nothing new"
