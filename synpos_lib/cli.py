@@ -105,8 +105,8 @@ def parse(words: list[str]) -> Request:
         raise Problem("--only and --from cannot be used together: choose one")
     if request.command == "record" and not (request.record or request.help):
         raise Problem("record needs a profile that has run, as in `./run_all.sh record quick`")
-    alone = request.command != "record" or not (given - ALLOWED or request.snakemake)
-    if not alone or (given & {"--as"} and request.command != "record"):
+    recording = request.command == "record"
+    if (given - ALLOWED or request.snakemake) if recording else "--as" in given:
         raise Problem("--as goes with record, and no other option does: `./run_all.sh record quick --as laptop`")
     if request.command == "handout" and not (request.folder or request.help):
         raise Problem("handout needs a folder to write to, as in `./run_all.sh handout my-class`")

@@ -2,11 +2,11 @@
 
 import html
 import itertools
-import json
 from pathlib import Path
 from urllib.parse import quote
 
 from synpos_lib import files, runtime
+from synpos_lib.watch import try_read
 
 REPORT = "13_report"
 FOLDED = 3  # jobs of one notebook; more are folded away
@@ -37,10 +37,10 @@ summary {{ margin: 1.5rem 0 0; }} a {{ overflow-wrap: anywhere; }}
 
 def write(profile: str, here: Path, names: list[str]) -> Path:
     """Write outputs/<profile>/index.html for the jobs of a profile and return its path."""
-    marks = {name: _read(here / "jobs" / f"{name}.json") for name in names}
+    marks = {name: try_read(here / "jobs" / f"{name}.json") for name in names}
     notes: dict[str, list[Path]] = {}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
-        notes.setdefault(_read(note).get("job", ""), []).append(note)
+        notes.setdefault(try_read(note).get("job", ""), []).append(note)
     sections = []
     for notebook, group in itertools.groupby(names, key=lambda name: name.split("-")[0]):
         parts = [_section(here, name, marks[name], notes.get(name, [])) for name in group]
@@ -67,7 +67,7 @@ def _report(here: Path) -> str:
     page, picture = here / "notebooks" / f"{REPORT}.html", here / "figures" / f"{REPORT}.verdicts.png"
     if not page.exists() or (here / "jobs" / f"{REPORT}.failed").exists():
         return ""
-    text = html.escape(_read(picture.with_suffix(".json")).get("text", ""))
+    text = html.escape(try_read(picture.with_suffix(".json")).get("text", ""))
     image = f'<br><img src="{quote(str(picture.relative_to(here)))}" alt="{text}">' if picture.exists() else ""
     return f'<p class="report">{_link(here, page, "Read the report: " + _question(page))}{image}</p>'
 
@@ -76,7 +76,7 @@ def _section(here: Path, name: str, mark: dict, notes: list[Path]) -> str:
     """One job: its notebook, its cost, its figures and tables."""
     page = here / "notebooks" / f"{name}.html"
     title = _link(here, page, _question(page) or name) if page.exists() else html.escape(name)
-    failure = _read(here / "jobs" / f"{name}.failed")
+    failure = try_read(here / "jobs" / f"{name}.failed")
     if failure:
         status = f'<span class="failed">failed</span>: {html.escape(failure["error"])}'
     elif mark:
@@ -94,7 +94,7 @@ def _section(here: Path, name: str, mark: dict, notes: list[Path]) -> str:
 
 def _question(page: Path) -> str:
     """The title of an executed notebook; in front of that of a failed one, papermill has put a cell of its own."""
-    texts = ["".join(cell["source"]) for cell in _read(page.with_suffix(".ipynb")).get("cells", [])]
+    texts = ["".join(cell["source"]) for cell in try_read(page.with_suffix(".ipynb")).get("cells", [])]
     return next((text.splitlines()[0].lstrip("# ") for text in texts if text.startswith("# ")), "")
 
 
@@ -102,7 +102,7 @@ def _figure(here: Path, note: Path) -> str:
     picture = note.with_name(f"{note.stem}.png")
     if not picture.exists():
         return ""
-    text = html.escape(_read(note)["text"])
+    text = html.escape(try_read(note)["text"])
     source = quote(str(picture.relative_to(here)))
     image = f'<a href="{source}"><img src="{source}" alt="{text}" loading="lazy"></a>'
     vector = note.with_name(f"{note.stem}.svg")
@@ -112,16 +112,8 @@ def _figure(here: Path, note: Path) -> str:
 
 def _table(here: Path, note: Path) -> str:
     data = note.with_name(f"{note.stem}.csv")
-    return f"<p>Table: {_link(here, data, _read(note)['text'])}</p>\n" if data.exists() else ""
+    return f"<p>Table: {_link(here, data, try_read(note)['text'])}</p>\n" if data.exists() else ""
 
 
 def _link(here: Path, path: Path, text: str) -> str:
     return f'<a href="{quote(str(path.relative_to(here)))}">{html.escape(text)}</a>'
-
-
-def _read(path: Path) -> dict:
-    """JSON, or nothing where it is missing or unreadable: the page shows what there is."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}

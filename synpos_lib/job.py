@@ -101,8 +101,8 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3  # of the kernel, which has ended
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for note in sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")]):
-        said = watch.try_read(note)  # None when another job has just removed its own
-        if not said or said["job"] != name:
+        said = watch.try_read(note)  # nothing, when another job has just removed its own
+        if said.get("job") != name:
             continue
         group = [path for path in note.parent.iterdir() if path.stem == note.stem]
         if note.stat().st_mtime < start - 1:

@@ -5,8 +5,8 @@
 
 Everything random is drawn from the seed and the epoch, for the whole batch, on the processor (but for dropout and the
 pairs of feature transformation): a run that was killed goes on as if it had not been, and several processes compute
-what one would. Labels only reach the kNN probe and
-SupCon. The learning rate changes every step, where the released code changes it every epoch.
+what one would. Labels only reach the kNN probe and SupCon. The learning rate changes every step, where the released
+code changes it every epoch.
 """
 
 import dataclasses

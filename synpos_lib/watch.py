@@ -45,8 +45,10 @@ class Report:
     def _relay(self, name: str) -> None:
         """What a long job last said of itself, now and then."""
         told, words = self.started[name]
-        said = (try_read(self.here / "jobs" / f"{name}.running") or {}).get("said", "")
-        if said != words and time.monotonic() - told > EVERY:
+        if time.monotonic() - told <= EVERY:
+            return
+        said = try_read(self.here / "jobs" / f"{name}.running").get("said", "")
+        if said != words:
             self.started[name] = time.monotonic(), said
             print(f"{self.number[name]} … {said}", flush=True)
 
@@ -72,11 +74,11 @@ class Report:
         return any(other in self.failed or self._stands_on_failure(other) for other in above)
 
 
-def try_read(path: Path) -> dict | None:
-    """JSON that may not be there (yet)."""
+def try_read(path: Path) -> dict:
+    """JSON, or nothing where it is missing (yet) or unreadable."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
-    return None
+    return {}
 
 
 def _last_error(log: Path) -> str:

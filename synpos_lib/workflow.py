@@ -52,7 +52,7 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
             raise Problem(f"{notebook} is missing in AFTER of workflow.smk: add what it comes after, or []")
     used = {job.notebook for job in jobs}
     steps: dict[str, Step] = {}
-    earlier = (watch.try_read(folder(profile) / "plan.json") or {}).get("jobs", {})
+    earlier = watch.try_read(folder(profile) / "plan.json").get("jobs", {})
     for notebook in _ordered(after):
         needed = _nearest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in needed]
@@ -121,9 +121,9 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
 
 def _by_hand(here: Path, step: Step) -> str:
     """A result of this job in whose place another start of its notebook, in JupyterLab say, has left its own."""
-    notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
-    theirs = {name: (watch.try_read(here / name) or {}).get("parameters", step.job.parameters) for name in notes}
-    return next((name for name in notes if theirs[name] != step.job.parameters), "")
+    ours = step.job.parameters
+    notes = (name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/"))
+    return next((name for name in notes if watch.try_read(here / name).get("parameters", ours) != ours), "")
 
 
 def choose(profile: str, only: list[str], start: str | None) -> set[str]:

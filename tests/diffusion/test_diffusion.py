@@ -228,7 +228,7 @@ def test_a_batch_in_parts_teaches_what_the_whole_does(monkeypatch):
         found.append((error, torch.cat([weight.grad.flatten() for weight in unet.parameters()])))
     (error, gradient), (error_in_parts, gradient_in_parts) = found
     assert error.shape == (12,)
-    # each image's second view lies amid those that share its batch, and in parts it is the same view
+    # second views are drawn with the whole batch, so the parts see the same; what differs is bfloat16's rounding
     assert torch.allclose(error, error_in_parts, rtol=0.05)
     assert torch.cosine_similarity(gradient, gradient_in_parts, 0) > 0.99
 
