@@ -27,7 +27,8 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     start = time.time()
     try:
         said = _Said(running)
-        job["code"] = workflow.notebook_fingerprint(job["notebook"])  # what runs, should it have been edited since
+        code = workflow.job_fingerprint(job["notebook"], job["parameters"])
+        job["code"] = code  # what runs, should it have been edited since
         error = _execute(job, name, notebook, threads, said)
         if not error:
             files.write_json(here / "jobs" / f"{name}.json", _mark(here, job, name, start))

@@ -6,7 +6,7 @@ A row is marked `changed` when code that could have changed the number is not wh
 the library modules that compute and the cells of the notebooks on the way to it, but not what only draws or shows.
 """
 
-from synpos_lib import files, fingerprint, profiles, runtime
+from synpos_lib import files, fingerprint, methods, profiles, runtime
 from synpos_lib.errors import Problem
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
@@ -47,4 +47,5 @@ def results_code(notebook: str) -> str:
             chain.append(name)
             waiting += after.get(name, [])
     source = "\n".join(profiles.source(name, leaving_out="fig-") for name in sorted(chain))
-    return fingerprint.source_fingerprint(source, without=_SHOWING)
+    loads = {methods.__name__: {recipe.module for recipe in methods.METHODS.values()}}
+    return fingerprint.source_fingerprint(source, _SHOWING, loads)

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synpos_lib import files, fingerprint, index, planner, profiles, runtime, watch
+from synpos_lib import files, fingerprint, index, methods, planner, profiles, runtime, watch
 from synpos_lib.errors import Problem, suggest
 
 
@@ -57,7 +57,7 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
         needed = _nearest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in needed]
         for job in (job for job in jobs if job.notebook == notebook):
-            step = Step(job, names, notebook_fingerprint(notebook), {})
+            step = Step(job, names, job_fingerprint(notebook, job.parameters), {})
             _judge(step, profile, steps)
             step.cost = planner.cost(job, (step.mark, earlier.get(job.name, {})))
             steps[job.name] = step
@@ -84,9 +84,11 @@ def _nearest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[
     return found
 
 
-def notebook_fingerprint(name: str) -> str:
-    """Fingerprint of a notebook's code (its parameters are compared by value) and the library it uses."""
-    return fingerprint.source_fingerprint(profiles.source(name))
+def job_fingerprint(notebook: str, parameters: dict) -> str:
+    """Fingerprint of a notebook's code (its parameters are compared by value), the library and the methods it uses."""
+    values = [value for given in parameters.values() for value in (given if isinstance(given, list) else [given])]
+    named = {methods.METHODS[name].module for name in values if name in methods.METHODS}
+    return fingerprint.source_fingerprint(profiles.source(notebook), loads={methods.__name__: named})
 
 
 def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:

@@ -1,6 +1,8 @@
+import shutil
+
 import pytest
 
-from synpos_lib import fingerprint
+from synpos_lib import fingerprint, profiles, recorded, workflow
 
 SOURCES = {
     "__init__.py": '"""The library."""\n',
@@ -86,6 +88,14 @@ def test_what_is_left_out_brings_nothing_with_it(library):
     assert fingerprint.source_fingerprint(source) != whole
 
 
+def test_what_is_loaded_by_name_counts_when_its_loader_does(library):
+    loads = {"synpos_lib.late": ["synpos_lib.other"]}
+    before = [fingerprint.source_fingerprint(f"import synpos_lib.{name}", loads=loads) for name in ("late", "top")]
+    library("other.py", "value = 'another'\n")
+    after = [fingerprint.source_fingerprint(f"import synpos_lib.{name}", loads=loads) for name in ("late", "top")]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
+
+
 def test_an_unknown_module_is_an_error(library):
     with pytest.raises(ModuleNotFoundError, match="nothing_here"):
         fingerprint.code_fingerprint("nothing_here")
@@ -105,3 +115,21 @@ def test_every_version_of_python_finds_the_same_fingerprint():
     """Spellings that 3.11, 3.12 and 3.13 parse or print differently; the number was the same in all three."""
     source = """def f(d, y, w):\n    return f"{d['a']} {y!r:>{w}}", u"é", 1e400, -0.0, b"x", 1j, ..., None\n"""
     assert fingerprint.source_fingerprint(source) == "7d1815c92d8f5f38"
+
+
+def test_a_changed_method_reruns_the_jobs_that_train_it_and_marks_what_was_recorded(tmp_path, monkeypatch):
+    ignored = shutil.ignore_patterns("weights", "__pycache__")
+    copy = shutil.copytree(fingerprint.LIBRARY, tmp_path / "synpos_lib", ignore=ignored)
+    monkeypatch.setattr(fingerprint, "LIBRARY", copy)
+
+    def codes():
+        fingerprint._module.cache_clear()
+        jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in profiles.jobs("quick")}
+        return jobs | {name: recorded.results_code(name) for name in ("05_synthetic_positives", "08_linear_and_knn")}
+
+    before = codes()
+    (copy / "methods" / "swav.py").open("a").write("more = 1\n")
+    after = codes()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"06_ssl_methods", "07_ssl_training-method=swav-seed=0", "08_linear_and_knn"}
+    fingerprint._module.cache_clear()
