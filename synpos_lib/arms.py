@@ -10,7 +10,7 @@ over them.
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,31 @@ COMPARABLE = "above -0.02"  # not more than two points below
 WITH, WITHOUT = "with augmentation", "without augmentation"
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How all methods of a comparison are trained, with AdamW."""
+
+    hyperparameters: dict  # of every method that has them
+    warmup: float  # share of the epochs
+    weight_decay: float | None = None  # None: each method's own
+    fitted: bool = False  # queues and prototypes in proportion to the images
+
+
+_RELEASED = {"hidden": 2048, "out": 512, "temperature": 0.5, "lambda_": 0.005, "tau_t": 0.04, "prototypes": 65536}
+RECIPES = {
+    "embedded": Recipe({"hidden": 512, "out": 256}, warmup=1 / 5, fitted=True),
+    "own": Recipe({}, warmup=1 / 5),  # each method's, as in notebook 07
+    "released": Recipe(_RELEASED, warmup=1 / 3, weight_decay=4e-5),  # MixDiff's code, as far as notebook 11 says
+}
+
+
+def recipe(name: str) -> Recipe:
+    """How a comparison of that name is trained."""
+    if name not in RECIPES:
+        raise Problem(f"unknown recipe '{name}' ({suggest(name, RECIPES)})")
+    return RECIPES[name]
+
+
 @dataclass
 class Arms:
     """Trainings that differ in their pairs, and what their frozen encoders answer."""
@@ -43,7 +68,7 @@ class Arms:
     config: Config  # what the trainings have in common
     rates: dict[str, float]  # the learning rate of each method
     sets: dict[str, robustness.Load]  # the test sets, as from robustness.test_sets
-    fitted: dict = field(default_factory=dict)  # hyperparameters of all methods, such as the heads' size, on few images
+    recipe: Recipe = RECIPES["own"]
 
     def __post_init__(self):
         self.described = robustness.described(self.images, self.sets)
@@ -56,8 +81,8 @@ class Arms:
         more = len(self.images) / len(images)
         epochs, warmup = round(self.config.epochs * more), self.config.warmup and round(self.config.warmup * more)
         changed = dict(method=method, epochs=epochs, warmup=warmup, learning_rate=self.rates[base])
-        changed |= dict(views=views, seed=seed)
-        config = replace(self.config, **changed, hyperparameters={**self._fitted(method, len(images)), **settings})
+        changed |= dict(views=views, seed=seed, hyperparameters=self._hyperparameters(method, len(images)) | settings)
+        config = replace(self.config, **changed)
         name = f"mix-{self.images.name}-{method}-{variant}-seed{seed}".replace("/", "_").replace(":", "_")
         made = variations if methods.recipe(method).needs_positives else None
         return pretrain(self.runs / name, config, images, made)
@@ -114,13 +139,11 @@ class Arms:
             found += [answer | same for answer in asked.metrics()]
         return pd.DataFrame(found)
 
-    def _fitted(self, method: str, images: int) -> dict:
-        """The hyperparameters of all methods that this one has, and its queues and prototypes in proportion."""
-        if not self.fitted:
-            return {}
+    def _hyperparameters(self, method: str, images: int) -> dict:
+        """Those of the recipe that this method has, and its queues and prototypes in proportion."""
         own = methods.hyperparameters(method)
-        sizes = methods.fitted(method, images=images, batch=self.config.batch)
-        return sizes | {key: value for key, value in self.fitted.items() if key in own}
+        sizes = methods.fitted(method, images=images, batch=self.config.batch) if self.recipe.fitted else {}
+        return sizes | {key: value for key, value in self.recipe.hyperparameters.items() if key in own}
 
 
 def claims(shifted: pd.DataFrame, moved: pd.DataFrame, studied: pd.DataFrame) -> pd.DataFrame:

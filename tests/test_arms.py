@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from synpos_lib import arms, results, tables
+from synpos_lib import arms, methods, results, tables
 from synpos_lib.data import catalog
 from synpos_lib.errors import Problem
 from synpos_lib.evaluate import robustness
 from synpos_lib.pretrain import Config
 from synpos_lib.runs import read_run
+
+WIDE = arms.Recipe({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def small(tmp_path) -> arms.Arms:
     sets = {"clean": lambda: clean, "+fog-1": lambda: clean}
     black = np.zeros((40, 1, 32, 32, 3), np.uint8)
     config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=arms.PLAIN)
-    return arms.Arms(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, {"hidden": 16, "out": 8})
+    return arms.Arms(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
 
 
 def test_each_arm_is_an_ordinary_run_of_its_method(small):
@@ -34,6 +36,18 @@ def test_each_arm_is_an_ordinary_run_of_its_method(small):
         assert set(rows.augmentation) == {arms.WITHOUT} and run.name == f"mix-scenes-{method}-noaug-seed1"
     frame = results.collect(small.runs, "shift", "mix-scenes-")
     assert len(frame) == 6 and set(frame.seed) == {1}
+
+
+def test_a_recipe_gives_each_method_what_it_has(small):
+    dino = read_run(small.runs / small.answers("Real", "dino", seed=0).run[0]).config["hyperparameters"]
+    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, "prototypes": 8}  # as many as a batch, on so few images
+
+
+def test_a_recipe_sets_nothing_that_no_method_has():
+    known = set().union(*(methods.hyperparameters(base) for base in arms.NAMES))
+    assert all(set(recipe.hyperparameters) <= known for recipe in arms.RECIPES.values())
+    with pytest.raises(Problem, match="unknown recipe 'relaesed' .*released"):
+        arms.recipe("relaesed")
 
 
 def test_a_second_asking_trains_nothing(small, monkeypatch):
