@@ -20,7 +20,7 @@ from synpos_lib.runs import Run, open_run
 CODE = ("synpos_lib.classify", "synpos_lib.encoders")
 
 _SGD = {"optimizer": "sgd", "noise": 0.0, "shift": 1 / 8}
-RECIPES = {  # cifar and fine-grained: GuidedMixup's code, which DiffuseMix builds on; its own settings are not known
+RECIPES = {  # cifar, fine-grained: near GuidedMixup's code, which DiffuseMix names as a source; its own are not known
     "embedded": {"noise": 0.0, "shift": 1 / 8},
     "cifar": {**_SGD, "epochs": 300, "batch": 100, "learning_rate": 0.1, "decay": 1e-4, "steps_at": (1 / 3, 2 / 3)},
     "fine-grained": {**_SGD, "epochs": 300, "batch": 32, "learning_rate": 0.01, "decay": 5e-4, "steps_at": (0.5, 0.75)},

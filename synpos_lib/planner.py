@@ -22,9 +22,10 @@ MEASURED = "as measured here"
 SMALL = ("small", "embedded U-Net")  # networks for a processor; the others want a GPU
 MEASURING = 4.0  # seconds per network
 STARTING = 10.0  # seconds that a notebook takes before and after its work, roughly
-# The one published cost: 1000 epochs of CLSP-SimCLR, ResNet-18, 48 steps of 1024 images, three views of each.
+# One of the training times in the released logs: 1000 epochs of CLSP-SimCLR, ResNet-18, 48 steps of 1024 images, three
+# views of each.
 RELEASED_HOURS, RELEASED_PASSES = 5.5, 1000 * 48 * 1024 * 9
-RELEASED = "the released CLSP logs (A10 GPUs, their number is not logged)"
+RELEASED = "the released CLSP logs (probably A10 GPUs; neither kind nor number is logged)"
 
 
 @dataclass

@@ -7,9 +7,9 @@ With labels, every prediction is guided (Ho & Salimans 2022, https://arxiv.org/a
     prediction = (1 + guidance) * prediction(x_t, t, label) - guidance * prediction(x_t, t, no class)
 
 which for v and for the noise is the same thing. Guidance 0 follows the label as the data do; the "guidance scale" of
-diffusers is 1 + guidance. Skips come from the sample alone. The defaults are the released code's
-(https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1, w 0.1, the
-anchor noised afresh at every step, x0 not clipped before the end.
+diffusers is 1 + guidance. Skips come from the sample alone. The defaults are those of the released
+command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1,
+w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
 """
 
 import torch

@@ -45,7 +45,8 @@ _ASYMMETRIC = ("asymmetric_0", "asymmetric_1")
 _SYMMETRIC = ("symmetric", "symmetric")
 _VICREG = ("vicreg", "vicreg")
 
-# The released CLSP code for SimCLR, MoCo v2 and what builds on them; solo-learn's CIFAR settings for the others.
+# The released CLSP code for SimCLR, MoCo v2 and what builds on them; solo-learn's CIFAR settings for the others, but
+# for the start of the warm-up, one pixel of padding, the means and deviations of CIFAR-10, and bilinear crops.
 _BASES = {
     "simclr": Recipe("simclr.SimCLR", "sgd", 0.5, 1024, 1e-4, _RELEASED),
     "mocov2": Recipe("moco_v2.MoCoV2", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO),

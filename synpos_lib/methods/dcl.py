@@ -4,8 +4,8 @@
 
 https://arxiv.org/abs/2110.06848
 
-Differs from the reference in: the temperature is SimCLR's 0.2 (the paper's 0.07 to 0.1 are for other
-settings); the weighted form (DCLW) is left out.
+Differs from the reference in: the temperature is SimCLR's 0.2, so that only the denominator differs;
+the weighted form (DCLW) is left out.
 """
 
 import torch

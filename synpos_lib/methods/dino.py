@@ -36,7 +36,7 @@ class DINO(Momentum):
         tau_t: float = 0.07,
         center_momentum: float = 0.9,
         tau: tuple[float, float] = (0.9995, 1.0),
-        frozen: float = 0.01,  # share of the training in which the prototypes stay as they are: 1 epoch of 100
+        frozen: float = 0.001,  # share of the training in which the prototypes stay as they are: 1 epoch of 1000
         batchnorm: str = "separate",
     ):
         projector = mlp(width, hidden, hidden, out, norm=False, activation=nn.GELU)

@@ -6,8 +6,9 @@ with P(i) the other views of the same class (the mean outside the logarithm, "L_
 https://arxiv.org/abs/2004.11362
 
 Differs from the reference in: no factor tau / 0.07 before the loss. solo-learn, whose number the CLSP
-poster cites, takes the logarithm of the sum instead ("L_in"); the released CLSP code has the form used
-here.
+poster cites, takes the logarithm of the sum instead ("L_in") and a head of 2048-256; the released CLSP code has
+the form and the head used here, but trains with SGD at 0.5 for batches of 1024, where this companion keeps
+solo-learn's 0.4 for 256. So neither published number is of exactly this recipe.
 """
 
 import torch

@@ -33,7 +33,7 @@ class SwAV(Method):
         epsilon: float = 0.05,  # entropy of the codes; lower is sharper
         queue_size: int = 3840,  # projections per view that help to balance the codes of a small batch
         queue_from: float = 0.05,  # share of the training after which the queue is used: epoch 50 of 1000
-        frozen: float = 0.01,  # share of the training in which the prototypes stay as they are
+        frozen: float = 0.002,  # share of the training in which the prototypes stay as they are: 2 epochs of 1000
         batchnorm: str = "shared",
     ):
         super().__init__(encoder, mlp(width, hidden, out), batchnorm=batchnorm)

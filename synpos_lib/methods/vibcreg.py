@@ -7,7 +7,8 @@
 https://arxiv.org/abs/2109.00783 and, for the whitening, https://arxiv.org/abs/1904.03441
 
 Differs from the reference in: the whitening has no learned scale and shift and keeps no running average,
-since the head is never used after training.
+since the head is never used after training; LARS limits its rates as for the other methods (solo-learn: not
+for this one).
 """
 
 import torch
