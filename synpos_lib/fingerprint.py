@@ -1,20 +1,16 @@
 """What code means, as a short hash: comments, docstrings, formatting and file dates do not count.
 
 A module's fingerprint covers every module of this library that it imports, wherever the import stands, and the
-data files beside them that their code names. So a result depends on what made it and on nothing else. What a module
-loads by name, when it is asked to, no import statement says; who knows what was asked for says it (`loads`).
+data files beside them that their code names. So a result depends on what made it and on nothing else.
 """
 
 import ast
 import hashlib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 
 LIBRARY = Path(__file__).resolve().parent
-Loads = Mapping[str, Iterable[str]]  # a module, and what it loads by name
-NOTHING: Loads = MappingProxyType({})
 
 
 def code_fingerprint(*modules: str) -> str:
@@ -26,27 +22,27 @@ def code_fingerprint(*modules: str) -> str:
     return _fingerprint("", names)
 
 
-def source_fingerprint(source: str, without: Container[str] = (), loads: Loads = NOTHING) -> str:
+def source_fingerprint(source: str, without: Container[str] = ()) -> str:
     """Fingerprint of a piece of code, such as a notebook's cells, and of the library modules it imports, save some."""
     tree = ast.parse(source)
-    return _fingerprint(_meaning(tree), sorted(_imports(tree, "")), without, loads)
+    return _fingerprint(_meaning(tree), sorted(_imports(tree, "")), without)
 
 
-def closure(modules: list[str], without: Container[str] = (), loads: Loads = NOTHING) -> list[str]:
-    """The modules, and every library module they import or load, directly or through others; some may be left out."""
+def closure(modules: list[str], without: Container[str] = ()) -> list[str]:
+    """The modules, and every library module they import, directly or through others; some may be left out."""
     seen: set[str] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name not in seen and name not in without and _file(name):
             seen.add(name)
-            waiting += [*_module(name, _stamp(name))[1], *loads.get(name, ())]
+            waiting.extend(_module(name, _stamp(name))[1])
     return sorted(seen)
 
 
-def _fingerprint(start: str, modules: list[str], *choice) -> str:
+def _fingerprint(start: str, modules: list[str], without: Container[str] = ()) -> str:
     digest = hashlib.sha256(start.encode())
-    for name in closure(modules, *choice):
+    for name in closure(modules, without):
         meaning, _, data = _module(name, _stamp(name))
         digest.update(f"\n{name}\n{meaning}".encode())
         for path in data:

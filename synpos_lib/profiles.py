@@ -5,11 +5,12 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from synpos_lib.errors import Problem, suggest
+from synpos_lib.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,12 @@ def source(name: str, leaving_out: str = "") -> str:
     except SyntaxError as error:
         raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
     return text
+
+
+def method_imports(names: Iterable[object]) -> str:
+    """Import statements for the methods among some names: they are loaded by name, which no notebook's code tells."""
+    modules = {METHODS[name].module for name in names if name in METHODS}
+    return "".join(f"\nimport {module}" for module in sorted(modules))
 
 
 def comes_after() -> dict[str, list[str]]:

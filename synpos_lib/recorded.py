@@ -6,8 +6,9 @@ A row is marked `changed` when code that could have changed the number is not wh
 the library modules that compute and the cells of the notebooks on the way to it, but not what only draws or shows.
 """
 
-from synpos_lib import files, fingerprint, methods, profiles, runtime
+from synpos_lib import files, fingerprint, profiles, runtime
 from synpos_lib.errors import Problem
+from synpos_lib.methods import METHODS
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
 MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
@@ -47,5 +48,6 @@ def results_code(notebook: str) -> str:
             chain.append(name)
             waiting += after.get(name, [])
     source = "\n".join(profiles.source(name, leaving_out="fig-") for name in sorted(chain))
-    loads = {methods.__name__: {recipe.module for recipe in methods.METHODS.values()}}
-    return fingerprint.source_fingerprint(source, _SHOWING, loads)
+    if "synpos_lib.pretrain" in source:  # which loads methods by name, so that no import statement tells of them
+        source += profiles.method_imports(METHODS)
+    return fingerprint.source_fingerprint(source, without=_SHOWING)

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synpos_lib import files, fingerprint, index, methods, planner, profiles, runtime, watch
+from synpos_lib import files, fingerprint, index, planner, profiles, runtime, watch
 from synpos_lib.errors import Problem, suggest
 
 
@@ -87,8 +87,7 @@ def _nearest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[
 def job_fingerprint(notebook: str, parameters: dict) -> str:
     """Fingerprint of a notebook's code (its parameters are compared by value), the library and the methods it uses."""
     values = [value for given in parameters.values() for value in (given if isinstance(given, list) else [given])]
-    named = {methods.METHODS[name].module for name in values if name in methods.METHODS}
-    return fingerprint.source_fingerprint(profiles.source(notebook), loads={methods.__name__: named})
+    return fingerprint.source_fingerprint(profiles.source(notebook) + profiles.method_imports(values))
 
 
 def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:

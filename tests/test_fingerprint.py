@@ -88,14 +88,6 @@ def test_what_is_left_out_brings_nothing_with_it(library):
     assert fingerprint.source_fingerprint(source) != whole
 
 
-def test_what_is_loaded_by_name_counts_when_its_loader_does(library):
-    loads = {"synpos_lib.late": ["synpos_lib.other"]}
-    before = [fingerprint.source_fingerprint(f"import synpos_lib.{name}", loads=loads) for name in ("late", "top")]
-    library("other.py", "value = 'another'\n")
-    after = [fingerprint.source_fingerprint(f"import synpos_lib.{name}", loads=loads) for name in ("late", "top")]
-    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True]
-
-
 def test_an_unknown_module_is_an_error(library):
     with pytest.raises(ModuleNotFoundError, match="nothing_here"):
         fingerprint.code_fingerprint("nothing_here")
