@@ -78,3 +78,10 @@ def test_what_was_not_measured_has_no_numbers():
 def test_a_rule_that_cannot_be_computed_is_refused(rule):
     with pytest.raises(Problem, match="above x"):
         claims.verdict(Estimate(1, 0, 2, 3), rule)
+
+
+@pytest.mark.parametrize(
+    ("interval", "rule"), [((0.002, -0.01, 0.03), "within 0.02"), ((0.02, 0.01, 0.1), "below 0.05")]
+)
+def test_an_interval_that_leaves_the_rule_at_its_upper_end_is_undecided(interval, rule):
+    assert claims.verdict(Estimate(*interval, 3), rule) == "undecided"

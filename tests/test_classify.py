@@ -187,3 +187,35 @@ def test_a_batch_larger_than_the_data_and_an_unknown_optimizer_are_named(tmp_pat
         classify.train(tmp_path / "run", model(), images, targets, {}, batch=500)
     with pytest.raises(Problem, match="unknown optimizer 'sdg' .did you mean 'sgd'"):
         classify.train(tmp_path / "run", model(), images, targets, {}, optimizer="sdg")
+
+
+def test_training_images_are_moved_and_noisy(tmp_path):
+    images, seen = torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8), []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Linear(3, 4)
+
+        def forward(self, x):
+            if self.training:
+                seen.append(x.clone())
+            return self.w(x.float().mean((2, 3)))
+
+    for noise, shift in ((0.0, 0.25), (0.5, 0.0)):
+        network = classify.Classifier(Spy(), 4, {"what": 2})
+        classify.train(
+            tmp_path / f"{noise}",
+            network,
+            images,
+            {"what": torch.arange(32) % 2},
+            {},
+            epochs=1,
+            batch=32,
+            noise=noise,
+            shift=shift,
+        )
+    x = [((part * 0.5 + 0.5) * 255) for part in seen]
+    known = {im.numpy().tobytes() for im in torch.cat([images, images.flip(3)])}
+    assert sum(im.round().byte().contiguous().numpy().tobytes() in known for im in x[0].contiguous()) < 8
+    assert ((x[1] - x[1].round()).abs() > 1e-2).float().mean() > 0.5

@@ -83,3 +83,10 @@ def test_a_really_full_disk_loses_nothing(tmp_path):
 def test_an_error_about_a_name_suggests_the_nearest():
     assert suggest("simclear", ["byol", "simclr"]) == "did you mean 'simclr'?"
     assert suggest("zzz", ["byol", "simclr"]) == "choose from: byol, simclr"
+
+
+def test_whoever_reads_a_file_goes_on_reading_the_old_one(tmp_path):
+    files.write_bytes(tmp_path / "a", b"old")
+    os.link(tmp_path / "a", tmp_path / "b")
+    files.write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "b").read_bytes() == b"old" and (tmp_path / "a").read_bytes() == b"new"

@@ -7,19 +7,20 @@ from torch import nn
 from synpos_lib import optim
 
 
-def test_lars_equals_its_formula():
+@pytest.mark.parametrize("rate", [0.5, 1e-3])  # with and without the limit
+def test_lars_equals_its_formula(rate):
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
     w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
-    optimizer = optim.make("lars", layer, learning_rate=0.5, weight_decay=1e-2)
+    optimizer = optim.make("lars", layer, learning_rate=rate, weight_decay=1e-2)
     m_w, m_b = torch.zeros_like(w), torch.zeros_like(b)
     for _ in range(3):
         layer.weight.grad, layer.bias.grad = torch.randn(3, 4), torch.randn(3)
         g = layer.weight.grad.clone()
         trust = 0.02 * w.norm() / (g.norm() + 1e-2 * w.norm() + 1e-8)
-        m_w = 0.9 * m_w + (g + 1e-2 * w) * min(trust / 0.5, 1)
+        m_w = 0.9 * m_w + (g + 1e-2 * w) * min(trust / rate, 1)
         m_b = 0.9 * m_b + layer.bias.grad
-        w, b = w - 0.5 * m_w, b - 0.5 * m_b
+        w, b = w - rate * m_w, b - rate * m_b
         optimizer.step()
     torch.testing.assert_close(layer.weight.data, w)
     torch.testing.assert_close(layer.bias.data, b)

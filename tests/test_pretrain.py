@@ -1,6 +1,8 @@
 """The loop: killed runs go on bit for bit, several processes equal one, evaluation leaves no trace, errors teach."""
 
+import copy
 import dataclasses
+import math
 import os
 import socket
 
@@ -12,6 +14,7 @@ from torch import multiprocessing
 from synpos_lib import encoders, methods, pretrain, runtime
 from synpos_lib.data.catalog import Images
 from synpos_lib.errors import Problem
+from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.pretrain import Config, Processes
 from synpos_lib.runs import read_run
 
@@ -29,6 +32,7 @@ SMALL = {
 def tiny_encoder(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    monkeypatch.setitem(encoders.ENCODERS, "tiny", encoders.ENCODERS["tiny"])  # put back afterwards
     add_tiny_encoder()
     yield
     torch.set_num_threads(before)
@@ -36,6 +40,9 @@ def tiny_encoder(monkeypatch):
 
 def add_tiny_encoder():
     encoders.ENCODERS["tiny"] = lambda: encoders.small_encoder((8, 8, 16))
+
+
+HERE = Processes(0, 1, torch.device("cpu"))
 
 
 def some_images(n=24, seed=0):
@@ -212,16 +219,108 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
                     torch.testing.assert_close(two["state"][key], value, atol=1e-5, rtol=1e-3, msg=f"{name} {key}")
 
 
-def test_accumulated_parts_give_the_mean_of_their_gradients():
-    whole = training("barlow", Processes(0, 1, torch.device("cpu")))
-    cut = training("barlow", Processes(0, 1, torch.device("cpu")))
+def test_accumulated_parts_give_the_mean_of_their_gradients(monkeypatch):
+    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
+    cut = training("barlow", HERE)
     cut.config = dataclasses.replace(cut.config, accumulate=2)
-    for trainer in (whole, cut):
-        trainer.method.load_state_dict(whole.method.state_dict())
-    calls = []
-    cut.wrapped = lambda *inputs: calls.append(len(inputs[0][0])) or cut.method(*inputs)
-    one_step(cut)
-    assert calls == [4, 4]
+    peer, rows, candidates = copy.deepcopy(cut.method), torch.arange(8), torch.zeros(8, dtype=torch.long)
+    loss, _ = cut.step(rows, candidates, torch.Generator().manual_seed(0))
+    draw = torch.Generator().manual_seed(0)
+    halves = [peer(*cut._views(rows[part], candidates[part], draw))[0] for part in (slice(4), slice(4, 8))]
+    (sum(halves) / 2).backward()
+    torch.testing.assert_close(loss, (sum(halves) / 2).detach())
+    for ours, theirs in zip(cut.method.parameters(), peer.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "pair", "third"),
+    [
+        ("clsp-simclr", "real", "made"),
+        ("mixdiff-simclr", "real", "made"),
+        ("simclr-aug", "real", "real"),
+        ("synthetic-simclr", "made", None),
+        ("adainf-simclr", "either", None),
+        ("supcon", "real", "labels"),
+    ],
+)
+def test_every_role_is_given_the_images_of_its_own_anchors(name, pair, third):
+    """Pixels say which image they are of: row r is r, its candidate c is 100 + 3 r + c."""
+    pixels = torch.arange(24, dtype=torch.uint8)[:, None, None, None].expand(24, 3, 16, 16).contiguous()
+    images = dataclasses.replace(some_images(), images=pixels)
+    made = np.broadcast_to((100 + np.arange(72, dtype=np.uint8)).reshape(24, 3, 1, 1, 1), (24, 3, 16, 16, 3))
+    trainer = pretrain._Training(config(name, views=("plain", "plain")), methods.recipe(name), images, made, HERE)
+    rows, candidates = torch.tensor([5, 0, 23, 7]), torch.tensor([2, 0, 1, -1 if pair == "either" else 1])
+    views, *more = trainer._views(rows, candidates, torch.Generator().manual_seed(0))
+    real, synthetic = rows.tolist(), (100 + 3 * rows + candidates).tolist()
+    shown = {"real": real, "made": synthetic, "either": [*synthetic[:3], 7]}
+    said = [
+        (255 * (0.25 * x[:, 0, 0, 0] + 0.5)).round().long().tolist()
+        for x in (*views, *(m for m in more if third in shown and m is not None))
+    ]
+    assert said == [shown[pair]] * 2 + ([shown[third]] if third in shown else [])
+    if third == "labels":
+        assert torch.equal(more[1], images.labels[rows])
+
+
+def test_a_third_view_is_a_view_of_its_own():
+    trainer = training("simclr-aug", HERE)
+    views, third = trainer._views(torch.arange(8), torch.zeros(8, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert not any(torch.equal(third[i], view[i]) for view in views for i in range(8))
+
+
+def test_rate_and_progress_follow_the_whole_training(tmp_path, monkeypatch):
+    rates, progress = [], []
+    step = pretrain._Training.step
+    monkeypatch.setattr(
+        pretrain._Training,
+        "step",
+        lambda self, *a: rates.append(self.optimizer.param_groups[0]["lr"]) or step(self, *a),
+    )
+    monkeypatch.setattr(
+        "synpos_lib.methods.simclr.SimCLR.after_step", lambda self, p: progress.append(p), raising=False
+    )
+    pretrain.pretrain(tmp_path / "run", config("simclr", learning_rate=None, warmup=1), some_images())
+    top = 0.5 * 8 / 1024  # the recipe's, in proportion to the batch
+    cosine = [top * (1 + math.cos(math.pi * i / 9)) / 2 for i in range(9)]
+    assert rates == pytest.approx([top * (0.002 + 0.998 * i / 3) for i in range(3)] + cosine)
+    assert progress == pytest.approx([(i + 1) / 12 for i in range(12)])
+
+
+def test_other_images_positives_or_code_make_another_run(tmp_path, monkeypatch, capsys):
+    def run(images, positives):
+        return pretrain.pretrain(tmp_path / "run", config("clsp-simclr", epochs=1), images, positives)
+
+    run(some_images(), some_positives())
+    run(some_images(), 255 - some_positives())
+    assert "not reused, since positives was" in capsys.readouterr().out
+    run(some_images(seed=1), 255 - some_positives())
+    assert "not reused, since images was" in capsys.readouterr().out
+    monkeypatch.setattr("synpos_lib.runs.code_fingerprint", lambda *names: " ".join(names))
+    code = run(some_images(), some_positives()).config["code"]
+    assert all(
+        f"synpos_lib.{name}" in code for name in ("pretrain", "methods.simclr", "methods.clsp", "methods.mixdiff")
+    )
+
+
+def test_a_killed_run_ends_the_same_when_the_loss_itself_is_random(tmp_path):
+    images = some_images()
+    whole = pretrain.pretrain(tmp_path / "whole", config("simclr-ft"), images)
+    with pytest.raises(Killed):
+        pretrain.pretrain(tmp_path / "cut", config("simclr-ft"), images, on_epoch=kill_after(3))
+    torch.randn(7)
+    cut = pretrain.pretrain(tmp_path / "cut", config("simclr-ft"), images)
+    for part in ("method", "optimizer", "random"):
+        assert_same(whole.final()[part], cut.final()[part])
+
+
+def test_the_probe_asks_the_second_set(tmp_path):
+    images, ours, theirs = some_images(), some_images(seed=1), some_images(12, seed=2)
+    run = pretrain.pretrain(tmp_path / "a", config("simclr", epochs=1), images, probe=(ours, theirs))
+    f = pretrain.load_encoder(run)
+    assert run.results["knn"] == pytest.approx(
+        knn_accuracy(f(ours.images), ours.labels, f(theirs.images), theirs.labels), abs=1e-4
+    )
 
 
 # ---------------------------------------------------------------------------------------------- bad input

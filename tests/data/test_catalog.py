@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from synpos_lib.data import catalog, decoded, scenes
+from synpos_lib.data import catalog, corruptions, decoded, scenes
 from synpos_lib.data.catalog import fingerprint, load
 from synpos_lib.errors import Problem
 
@@ -537,3 +537,8 @@ def test_real_cifar10(split, tmp_path):
     mean = images.images.float().mean((0, 2, 3)) / 255
     assert torch.allclose(mean, torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.03)  # the published training mean
     assert images.labels.bincount().float().std() == 0
+
+
+def test_a_corrupted_set_is_the_clean_one_corrupted():
+    clean = load("scenes", "test", n=5)
+    assert torch.equal(load("scenes+fog-2", "test", n=5).images, corruptions.corrupt(clean.images, "fog", 2))

@@ -1,5 +1,7 @@
 """Every step of a view equals torchvision's for given parameters, and what is drawn follows its recipe."""
 
+import dataclasses
+
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
@@ -130,3 +132,18 @@ def test_views_repeat_with_their_seed_and_leave_the_global_state_alone(images):
 def test_unknown_recipe():
     with pytest.raises(Problem, match="did you mean 'clsp_simclr'"):
         views.by_name("clsp_simcrl")
+
+
+def test_what_is_drawn_has_its_strength_its_order_and_no_ties():
+    how = views.RECIPES["symmetric"]
+    drawn = views.draw(20000, how, 32, 32, torch.Generator().manual_seed(0))
+    changed = drawn.factors[:, drawn.factors[0] != 1]
+    low, high = torch.tensor([0.2, 0.2, 0.2, -0.2]), torch.tensor([1.8, 1.8, 1.8, 0.2])
+    torch.testing.assert_close(changed.amin(1), low, atol=0.01, rtol=0)
+    torch.testing.assert_close(changed.amax(1), high, atol=0.01, rtol=0)
+    orders = {tuple(views.draw(1, how, 32, 32, torch.Generator().manual_seed(s)).order) for s in range(200)}
+    assert len(orders) == 24
+    how = dataclasses.replace(how, solarize=0.3)
+    d = views.draw(20000, how, 32, 32, torch.Generator().manual_seed(0))
+    events = torch.stack([d.flip, d.factors[0] != 1, d.gray, d.sigma > 0, d.solarize]).float()
+    assert (torch.corrcoef(events) - torch.eye(5)).abs().max() < 0.03

@@ -129,3 +129,16 @@ def test_torchvisions_weights_are_read_from_their_file(tmp_path):
         augmentations.torchvision_encoder(tmp_path / "resnet18.pth")
     with pytest.raises(Problem, match="does not hold torchvision's weights"):
         augmentations.torchvision_encoder(tmp_path / "nothing.pth")
+
+
+def test_all_have_the_start_of_their_seed_and_their_own_edits(tmp_path, task, monkeypatch):
+    starts = []
+    monkeypatch.setattr(
+        augmentations.classify, "train", lambda path, model, *a, **k: starts.append(next(model.parameters()).clone())
+    )
+    for name, seed in (("none", 0), ("cutmix", 0), ("none", 1)):
+        augmentations.learn(tmp_path, task, name, seed=seed, steps=4, batch=10)
+    assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
+    part = augmentations.only(task, ("stripes", "bars"))
+    for image, edit in zip(part.train.images, part.edited, strict=True):
+        assert (task.edited[(task.train.images == image).flatten(1).all(1).nonzero().item()] == edit).all()

@@ -32,3 +32,11 @@ def test_shuffled_labels_are_at_chance(clouds):
 def test_tsne_repeats_itself():
     z = torch.randn(60, 5)
     assert np.array_equal(probes.tsne(z, perplexity=10), probes.tsne(z, perplexity=10))
+
+
+def test_probe_standardises_with_training_features():
+    torch.manual_seed(0)
+    y = torch.arange(400) % 4
+    z = torch.randn(400, 10) + 2 * torch.nn.functional.one_hot(y, 10)
+    only = y[300:] == 0
+    assert probes.linear_accuracy(z[:300], y[:300], z[300:][only], y[300:][only]) > 0.6

@@ -103,3 +103,15 @@ def test_copies_are_found():
 def test_diversity_of_two_candidates_is_their_distance():
     pair = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
     assert quality.diversity(pair).item() == pytest.approx(5)
+
+
+def test_precision_and_recall_are_naive():
+    draw = torch.Generator().manual_seed(0)
+    real, made = torch.randn(30, 3, generator=draw), torch.randn(25, 3, generator=draw) + 0.7
+
+    def inside(points, manifold):
+        radius = [sorted((a - b).norm().item() for b in manifold)[3] for a in manifold]
+        near = [any((p - m).norm() <= r for m, r in zip(manifold, radius, strict=True)) for p in points]
+        return sum(near) / len(near)
+
+    assert quality.precision_recall(real, made) == pytest.approx((inside(made, real), inside(real, made)))

@@ -139,6 +139,8 @@ def test_adainf_draws_from_real_and_synthetic_images_in_proportion():
     assert len(rows) == 1000 and rows.min() >= 0 and rows.max() < 1000
     assert candidates.min() == -1 and candidates.max() == 7
     assert (candidates == -1).float().mean().item() == pytest.approx(10 / 18, abs=0.05)
+    made = [pair for pair in zip(rows.tolist(), candidates.tolist(), strict=True) if pair[1] >= 0]
+    assert len(set(made)) == len(made)  # no synthetic image twice
 
 
 @pytest.mark.parametrize("name", [name for name in BASES if small(name).target_encoder is not None])

@@ -145,3 +145,19 @@ def test_pixmix_takes_up_to_four_rounds(batch):
     unchanged = (none == x).flatten(1).all(1)
     assert unchanged[~coin].all() and not unchanged[coin].all()
     assert not torch.equal(made, none)
+
+
+def test_pixmix_multiplies_as_often_as_drawn(monkeypatch):
+    x, pictures = torch.rand(20, 3, 8, 8), torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
+    monkeypatch.setattr(
+        alone, "_coin", lambda n, draw: torch.zeros(n, dtype=torch.bool)
+    )  # multiply by a fractal, always
+    monkeypatch.setattr(alone, "strengths", lambda n, beta, draw: (torch.full((n,), 0.8), torch.full((n,), 0.3)))
+    made, _ = alone.pixmix(x, None, torch.Generator().manual_seed(0), pictures)
+    draw = torch.Generator().manual_seed(0)
+    which, count = torch.randint(5, (20,), generator=draw), torch.randint(5, (20,), generator=draw)
+    for i in range(20):
+        expected = x[i]
+        for _ in range(count[i]):
+            expected = ((2 * expected) ** 0.8 * (2 * pictures[which[i]].float() / 255) ** 0.3 / 2).clamp(0, 1)
+        torch.testing.assert_close(made[i], expected, atol=1e-4, rtol=1e-4)

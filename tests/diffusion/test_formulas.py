@@ -1,0 +1,123 @@
+"""Training, sampling and features, each against a transcription of what its docstring says."""
+
+import copy
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from synpos_lib import runtime
+from synpos_lib.diffusion import features, generators, model, training
+from synpos_lib.diffusion.sampling import sample
+from synpos_lib.diffusion.unet import UNet
+from synpos_lib.processes import processes
+
+TINY = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
+
+
+def network(config=TINY, seed=0):
+    torch.manual_seed(seed)
+    return UNet(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("noise", ["fresh", "shared"])
+def test_candidates_follow_their_anchor(noise):
+    mixing = generators.BottleneckMixing(network(), steps=2, anchor_noise=noise)
+    anchors = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    changed = anchors.clone()
+    changed[1] = 255 - changed[1]
+    one, two = (mixing.generate(a, 4, 0) for a in (anchors, changed))
+    assert [torch.equal(one[i, j], two[i, j]) for i in range(3) for j in range(4)] == [True] * 4 + [False] * 4 + [
+        True
+    ] * 4
+
+
+def test_batches_have_noise_of_their_own(monkeypatch):
+    monkeypatch.setattr(generators, "BATCH", 2)
+    assert len(torch.unique(generators.draw_freely(network(), 6, steps=2), dim=0)) == 6
+    same = torch.full((6, 3, 16, 16), 90, dtype=torch.uint8)
+    assert len(torch.unique(generators.BottleneckMixing(network(), steps=2).generate(same, 1, 0), dim=0)) == 6
+
+
+def test_window(monkeypatch):
+    seen, encode = [], UNet.encode
+    monkeypatch.setattr(
+        UNet, "encode", lambda self, x, t, labels=None: seen.append(int(t[0])) or encode(self, x, t, labels)
+    )
+    sample(network(), anchors=torch.zeros(1, 3, 16, 16), steps=10, window=(199, 599))
+    assert [t for t in range(99, 1000, 100) if seen.count(t) == 2] == [199, 299, 399, 499]
+
+
+def test_second_view():
+    unet, config = network(), training.TrainingConfig(unet=TINY, batch=64, second_view=0.5)
+    b = training.draw(torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8), 3, config)
+    h, skips = unet.encode(training.q_sample(b.x0, b.t, b.noise), b.t)
+    other, _ = unet.encode(b.views, b.view_t)
+    mixed = torch.cat([b.own * h[:32] + (1 - b.own) * other, h[32:]])
+    wanted = training.target(b.x0, b.t, b.noise, "v_prediction")
+    torch.testing.assert_close(
+        training.losses(unet, b), (unet.decode(mixed, skips, b.t) - wanted).square().mean((1, 2, 3))
+    )
+    assert (b.view_t <= b.t[:32]).all() and (b.view_t < 0.5 * b.t[:32]).float().mean() == pytest.approx(0.5, abs=0.25)
+    near = training.draw(torch.zeros(40, 3, 16, 16).byte(), 3, dataclasses.replace(config, view_time=0.25))
+    assert (near.view_t >= (0.75 * near.t[:32]).floor()).all()
+
+
+def test_diffusion_schedule_ema_clip():
+    c = training.TrainingConfig(unet=TINY, steps=100, warmup=10, decay=0.4, learning_rate=2.0)
+    rates = [training.learning_rate(s, c) for s in (0, 4, 9, 10, 59, 60, 80, 99)]
+    assert rates == pytest.approx([0.2, 1.0, 2.0, 2.0, 2.0, 2.0, 1.0, 0.05])
+    unet = network()
+    ema = copy.deepcopy(unet)
+    w = next(iter(unet.parameters()))
+    start = w.clone()
+    w += 1
+    training.update_ema(ema, unet, 0, dataclasses.replace(c, ema=0.999))
+    torch.testing.assert_close(next(iter(ema.parameters())), start + 0.9)
+    training.update_ema(ema, unet, 10, dataclasses.replace(c, ema=0.999))
+    torch.testing.assert_close(next(iter(ema.parameters())), start + 1 - 0.1 * 11 / 20)
+    unet = UNet(TINY)
+    ema = copy.deepcopy(unet)
+    batch = training.draw(torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8), 0, dataclasses.replace(c, batch=8))
+    training.train_step(
+        unet, ema, torch.optim.SGD(unet.parameters(), 0.1), batch, 0, dataclasses.replace(c, clip=1e-3), processes()
+    )
+    norm = torch.cat([p.grad.flatten() for p in unet.parameters()]).norm().item()
+    assert norm == pytest.approx(1e-3, rel=0.01)
+
+
+def test_load_gives_the_average(tmp_path):
+    images = SimpleNamespace(
+        images=torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8), labels=None, fingerprint="f"
+    )
+    run = model.train(
+        tmp_path / "runs" / "diffusion-x", images, training.TrainingConfig(unet=TINY, steps=3, batch=4, warmup=1)
+    )
+    state = model.load("x", tmp_path).state_dict()
+    assert all(torch.equal(state[k], v) for k, v in run.final()["ema"].items())
+
+
+def test_pooled_is_naive():
+    unet, images = network(), torch.randint(0, 256, (7, 3, 16, 16), dtype=torch.uint8)
+    found = features.pooled(unet, images, 300, ["mid", "in"], seed=2, batch=7)
+    noise = torch.randn(images.shape, generator=runtime.generator(2, "pooled", 300))
+    t = torch.full((7,), 300)
+    h, skips = unet.encode(training.q_sample(images / 127.5 - 1, t, noise), t)
+    torch.testing.assert_close(found["mid"], h.mean((2, 3)), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(found["in"], skips[0].mean((2, 3)), atol=0.02, rtol=0.02)
+
+
+def test_levels_have_the_size_they_are_called():
+    unet = network(dataclasses.replace(TINY, channels=(8, 16, 16), layers=2, patch=1))
+    names = features.levels(unet)
+    with features.features(unet, [n for level in names.values() for n in level]) as seen:
+        unet(torch.zeros(1, 3, 16, 16), torch.tensor([5]))
+    for level, blocks in list(names.items())[1:]:
+        assert {f"skips {seen[b].shape[2]}×{seen[b].shape[3]}" for b in blocks} == {level}
+
+
+def test_pooled_bottleneck_has_no_layout():
+    h, _ = network().encode(torch.randn(2, 3, 16, 16), torch.tensor([5, 500]))
+    assert torch.equal(h, h[:, :, :1, :1].expand_as(h))
