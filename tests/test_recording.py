@@ -131,7 +131,9 @@ def test_what_is_unfinished_or_was_touched_is_not_recorded(folder, spoil, said):
 
 
 def test_recordings_of_the_repository_are_whole():
-    for path in (runtime.REPOSITORY / "outputs" / "recorded").glob("*/manifest.json"):
+    found = sorted((runtime.REPOSITORY / "outputs" / "recorded").glob("*/manifest.json"))
+    assert [path.parent.name for path in found] == ["cifar-cpu", "quick"]
+    for path in found:
         manifest = files.read_json(path)
         for kind in ("tables", "figures"):
             for name, about in manifest[kind].items():

@@ -62,7 +62,11 @@ def test_shapes_have_the_area_of_their_formula(shape):
     exact = {"disc": pi * 9.5**2, "square": 16.4**2, "ring": 2 * pi * 8 * 4.4, "cross": 19 * 6.2 * 2 - 6.2**2}
     exact |= {"triangle": 3 * 3**0.5 * 5.5**2, "pentagon": 5 * 8.3**2 * np.tan(pi / 5), "heart": 100 + 25 * pi}
     exact |= {"star": 5 * 11 * 4.8 * np.sin(pi / 5), "half-disc": pi / 2 * 10.5**2}
-    assert area == pytest.approx(exact.get(shape, area), rel=0.06) and 60 < area < 300
+    far, near = (25 + 10**2 - 7.5**2) / 10, (25 + 7.5**2 - 10**2) / 10  # of the common chord from both centres
+    lens = 10**2 * np.arccos(far / 10) - far * (10**2 - far**2) ** 0.5
+    lens += 7.5**2 * np.arccos(near / 7.5) - near * (7.5**2 - near**2) ** 0.5
+    exact |= {"crescent": pi * 10**2 - lens}
+    assert area == pytest.approx(exact[shape], rel=0.06)
 
 
 @pytest.mark.parametrize("name", targets.CLASSES)

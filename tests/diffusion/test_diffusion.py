@@ -106,13 +106,6 @@ def test_features_are_read_and_replaced_and_the_hooks_are_gone_afterwards(batch)
     assert torch.equal(unet(*batch), plain)
 
 
-def test_zeroing_nothing_changes_nothing():
-    unet = network()
-    free = generators.draw_freely(unet, 3, steps=5)
-    with features.features(unet, [], edit=features.zero):
-        assert torch.equal(generators.draw_freely(unet, 3, steps=5), free)
-
-
 def test_levels_name_every_skip_once():
     unet = network(WITH_ATTENTION)
     names = [name for level in features.levels(unet).values() for name in level]
@@ -177,7 +170,7 @@ def test_an_anchor_is_noised_to_its_share_of_t_whatever_the_sampler(sampler, anc
         assert x.std().item() == pytest.approx((1 - kept) ** 0.5, abs=0.01)
 
 
-def test_candidates_of_an_anchor_stay_together():
+def test_the_same_seed_gives_the_same_candidates():
     mixing = generators.BottleneckMixing(network(), steps=2)
     anchors = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     made = mixing.generate(anchors, 4, seed=0)

@@ -136,3 +136,31 @@ def test_more_room_and_more_restarts_can_only_hurt(model, batch):
     rows = adversarial.robustness(model, *batch, epsilons=(EPSILON,), steps=2, restarts=1)
     assert [row["attack"] for row in rows] == ["clean", "FGSM", "PGD"] and all(row["n"] == 40 for row in rows)
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+
+
+class Bright(nn.Module):
+    """Sees class 1 in what is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        s = x.mean((1, 2, 3)) * self.w
+        return {"what": torch.stack([0 * s + 0.1, s], 1)}
+
+
+def test_an_image_is_right_only_if_every_start_fails(monkeypatch):
+    """The k-th start fools the k-th image only, so three starts fool three of five."""
+    starts = []
+
+    def pgd(f, x, y, epsilon, *, step, steps, start):
+        starts.append(len(starts))
+        fooled = x.clone()
+        fooled[starts[-1]] = 0
+        return fooled
+
+    monkeypatch.setattr(adversarial, "pgd", pgd)
+    images, labels = torch.full((5, 3, 4, 4), 200, dtype=torch.uint8), torch.ones(5, dtype=torch.long)
+    rows = adversarial.robustness(Bright(), images, labels, epsilons=(0.01,), restarts=3)
+    assert {row["attack"]: row["value"] for row in rows}["PGD"] == pytest.approx(2 / 5)

@@ -24,13 +24,11 @@ def task():
     return Task("general", train, test, edited, fractals)
 
 
-def test_every_augmentation_has_the_same_start_and_the_same_steps(tmp_path, task):
+def test_every_augmentation_has_the_same_steps(tmp_path, task):
     runs = {}
     for name in ("none", "cutmix", "diffusemix"):
-        start = task.classifier(3)
-        run, model = augmentations.learn(tmp_path, task, name, seed=3, **SHORT)
+        run, _ = augmentations.learn(tmp_path, task, name, seed=3, **SHORT)
         runs[name] = run
-        assert all(torch.equal(a, b) for a, b in zip(start.parameters(), task.classifier(3).parameters(), strict=True))
     config = {name: dict(run.config) for name, run in runs.items()}
     assert all(one["epochs"] == 1 and one["batch"] == 10 for one in config.values())
     own = ("augmentation", "code", "edits", "fractals", "diffusemix", "prompts")

@@ -46,3 +46,10 @@ def test_images_without_places_have_no_oracle():
     found = candidates(train, train.images[:20], judge)
     assert "oracle" not in found
     assert all("same place" not in row for row in compare(lambda x: x.float().flatten(1), train, found))
+
+
+def test_a_stranger_is_never_the_image_itself():
+    train = catalog.load("scenes", "train", n=2)
+    judge = SimpleNamespace(labels=lambda images: {"what": train.labels, "where": train.where})
+    for seed in range(8):
+        assert torch.equal(candidates(train, train.images, judge, seed=seed)["stranger"].images, train.images.flip(0))

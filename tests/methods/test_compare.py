@@ -11,7 +11,7 @@ from synpos_lib.methods import feature_transformation as ft
 from synpos_lib.methods.all4one import feature_redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.moco_v2 import info_nce
-from synpos_lib.methods.parts import sinkhorn
+from synpos_lib.methods.parts import Queue, sinkhorn
 from synpos_lib.methods.simclr import SimCLR, nt_xent
 from synpos_lib.methods.vibcreg import iterative_norm
 
@@ -185,3 +185,19 @@ def test_the_critics_loss_moves_no_generator():
     found = torch.autograd.grad(method.adversarial(images(count=2), made)[0], made)
     judged = -method.critic(torch.cat(made)).mean() + F.mse_loss(*made)
     torch.testing.assert_close(found, torch.autograd.grad(judged, made))
+
+
+def test_swav_balances_its_codes_together_with_the_queue():
+    method = small("swav")
+    method.after_step(0.5)
+    s = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+    older = F.normalize(method.queue0.keys, dim=1) @ F.normalize(method.prototypes, dim=1).T
+    torch.testing.assert_close(method.codes(s, method.queue0), sinkhorn(torch.cat([s, older]), epsilon=0.05)[:8])
+
+
+def test_the_nearest_keys_come_most_similar_first():
+    queue, z = Queue(6, 4), torch.randn(3, 4)
+    for found, v in zip(queue.nearest(z, 5), z, strict=True):
+        cosines = [F.cosine_similarity(v, key, dim=0).item() for key in queue.keys]
+        order = sorted(range(6), key=lambda i: -cosines[i])[:5]
+        assert torch.equal(found, queue.keys[order])

@@ -107,12 +107,6 @@ def test_manifold_mixup_mixes_the_chosen_layer_once(batch):
     assert layers == {0, 1, 2}
 
 
-def test_the_middle_of_three_uniform_numbers_is_beta_2_2():
-    drawn = torch.rand(20_000, 3, generator=generator()).median(1).values.double()
-    assert drawn.mean() == pytest.approx(0.5, abs=0.01)
-    assert drawn.var() == pytest.approx(2 * 2 / (4**2 * 5), abs=0.002)  # ab / ((a + b)² (a + b + 1))
-
-
 # ----------------------------------------------------------------------------------- saliency and its users
 
 

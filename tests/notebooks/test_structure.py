@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from synpos_lib import profiles, workflow
+from synpos_lib import profiles, runtime, workflow
 from synpos_lib.errors import Problem
 
 NAMES = profiles.notebook_names()
@@ -103,7 +103,9 @@ def test_every_profile_is_valid(profile):
 
 
 def test_the_profiles_are_those_of_the_readme():
-    assert {"smoke", "quick", "cifar", "paper"} <= set(profiles.profile_names())
+    readme = (runtime.REPOSITORY / "README.md").read_text()
+    assert re.findall(r"^\| `([\w-]+)` \|", readme, re.M) == ["smoke", "quick", "cifar-cpu", "cifar", "paper"]
+    assert set(profiles.profile_names()) == {"smoke", "quick", "cifar-cpu", "cifar", "paper"}
 
 
 def test_smoke_and_quick_run_every_notebook():
