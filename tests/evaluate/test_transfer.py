@@ -64,18 +64,18 @@ def naive(to, lambdas):
     tried = [asked(to.train.images, to.train.labels, to.val.images, to.val.labels, v).mean() for v in lambdas]
     best = lambdas[int(np.argmax(tried))]
     both = torch.cat([to.train.images, to.val.images]), torch.cat([to.train.labels, to.val.labels])
-    return asked(*both, to.test.images, to.test.labels, best).mean(), best, tried
+    return asked(*both, to.test.images, to.test.labels, best).mean(), tried
 
 
 def test_the_protocol_is_the_one_spelled_out():
     to = Made(train=features(120, 0), val=features(80, 1), test=features(500, 2))
-    value, best, tried = naive(to, transfer.LAMBDAS)
+    value, tried = naive(to, transfer.LAMBDAS)
     found = transfer.transfer(lambda images: images, to)
     assert len(transfer.LAMBDAS) == 45 and list(found.validation) == list(transfer.LAMBDAS)
     scores = list(found.validation.values())[1:]  # at 1e5 scikit-learn stops before it has learned the bias
     np.testing.assert_allclose(scores, tried[1:], atol=0.026)  # two of 80 images
     assert found.value == pytest.approx(value, abs=0.01)
-    assert found.validation[found.lambda_] == max(found.validation.values())
+    assert tried[transfer.LAMBDAS.index(found.lambda_)] >= max(tried) - 0.026
 
 
 def test_test_images_have_no_part_in_the_choice():
