@@ -27,8 +27,8 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     start = time.time()
     try:
         said = _Said(running)
-        code = workflow.job_fingerprint(job["notebook"], job["parameters"])
-        job["code"] = code  # what runs, should it have been edited since
+        # what runs, should it have been edited since
+        job["code"] = workflow.job_fingerprint(job["notebook"], job["parameters"])
         error = _execute(job, name, notebook, threads, said)
         if not error:
             files.write_json(here / "jobs" / f"{name}.json", _mark(here, job, name, start))

@@ -155,7 +155,7 @@ def test_lambda_zero_is_the_base_bit_for_bit_through_a_whole_training(tmp_path, 
 
 
 def test_candidates_are_drawn_anew_every_epoch(tmp_path):
-    trainer = training("clsp-simclr", Processes(0, 1, torch.device("cpu")))
+    trainer = training("clsp-simclr", HERE)
     rows, first = trainer._order(runtime.generator(0, "epoch", 0))
     _, second = trainer._order(runtime.generator(0, "epoch", 1))
     assert rows.sort().values.equal(torch.arange(24)) and set(first.tolist()) == {0, 1, 2}
@@ -210,7 +210,7 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
     assert [row["loss"] for row in run.metrics()] == pytest.approx([row["loss"] for row in whole], rel=1e-3)
     assert "knn" in run.results
     for name in TOGETHER:
-        one = one_step(training(name, Processes(0, 1, torch.device("cpu"))))
+        one = one_step(training(name, HERE))
         for two in (results[name] for results in both):
             torch.testing.assert_close(two["loss"], one["loss"])
             assert two["gradients"].keys() == one["gradients"].keys()

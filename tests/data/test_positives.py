@@ -157,16 +157,9 @@ def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
         positives.read(tmp_path / "oracle", others)
 
 
-class Copies:
-    settings = {"kind": "copies"}
-
-    def generate(self, anchors, k, seed):
-        return anchors[:, None].repeat(1, k, 1, 1, 1)
-
-
 def test_a_missing_last_shard_is_noticed(tmp_path):
     anchors = SimpleNamespace(images=torch.zeros(300, 3, 8, 8, dtype=torch.uint8), fingerprint="f")
     for i in (0, 1):
-        positives.make(tmp_path / f"{i}", anchors, Copies(), k=1, shard=(i, 3))
+        positives.make(tmp_path / f"{i}", anchors, Noise(), k=1, shard=(i, 3))
     with pytest.raises(Problem, match="to 300 are missing"):
         positives.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "m")
