@@ -1,14 +1,16 @@
 """The only self-supervised training loop: any method, any encoder, one process or several.
 
-    run = pretrain(folder, Config(method="clsp-simclr", epochs=200), images, positives, probe=(train, val))
+    run = pretrain(folder, Config(method="clsp-simclr", epochs=200), images, positives, probe=knn_probe(train, val))
     encoder = load_encoder(run)
 
-Everything random is drawn from the seed and the epoch, for the whole batch, on the processor (but for dropout and the
-pairs of feature transformation): a run that was killed goes on as if it had not been, and several processes compute
-what one would. Labels only reach the kNN probe and SupCon. The learning rate changes every step, where the released
-code changes it every epoch.
+Everything random is drawn from the seed and the epoch, for the whole batch (but for dropout and the pairs of feature
+transformation): a run that was killed goes on as if it had not been, and several processes compute what one would.
+Within an epoch nothing waits for a GPU: images and positives are on it if they fit, and what is random is drawn there.
+Labels only reach the kNN probe and SupCon. The learning rate changes every step, where the released code changes it
+every epoch.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -27,7 +29,6 @@ from synpos_lib.data.positives import pictures
 from synpos_lib.errors import Problem, suggest
 from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.features import Frozen
-from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.processes import Processes, processes
 from synpos_lib.runs import Run, open_run
@@ -60,13 +61,13 @@ def pretrain(
     images,
     positives: np.ndarray | None = None,
     *,
-    probe: tuple | None = None,
+    probe: Callable[[Frozen], dict[str, float]] | None = None,
     on_epoch: Callable[[list[dict]], None] | None = None,
 ) -> Run | None:
     """Train, continue or reuse the run of this configuration on these images; only the first process gets the run.
 
-    `images` and the two sets of `probe` (whose neighbours vote, and who is asked) are as from `data.catalog.load`;
-    `positives` (N, K, H, W, 3) are as from `data.positives.read`. `on_epoch` sees all metrics, to draw a live curve.
+    `images` are as from `data.catalog.load`, `positives` (N, K, H, W, 3) as from `data.positives.read`. `probe`,
+    such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs; `on_epoch` sees all metrics.
     """
     recipe = methods.recipe(config.method)
     _check(config, recipe, images, positives)
@@ -126,8 +127,12 @@ class _Training:
     def __init__(self, config: Config, recipe: methods.Recipe, images, positives, here: Processes):
         self.config, self.recipe, self.here = config, recipe, here
         self.labels = images.labels if recipe.needs_labels else None
-        self.images = images.images.to(here.device) if here.device.type == "cuda" else images.images
-        self.positives = positives
+        self.images, self.positives = images.images, positives  # (N, 3, H, W), (N, K, H, W, 3)
+        positives = positives if recipe.needs_positives else None
+        if runtime.fits(images.images.nbytes + (0 if positives is None else positives.nbytes), here.device):
+            self.images = images.images.to(here.device)
+            self.labels = None if self.labels is None else self.labels.to(here.device)
+            self.positives = None if positives is None else torch.from_numpy(np.array(positives)).to(here.device)
         self.augmentations = [views.by_name(name) for name in config.views or recipe.views]
         self.mean, self.std = views.NORMALIZATION[config.normalization]
         self.steps = len(images) // config.batch
@@ -144,6 +149,10 @@ class _Training:
             config.optimizer or recipe.optimizer, self.method, learning_rate=self.learning_rate, weight_decay=decay
         )
         self.wrapped = here.accelerator.prepare(self.method) if here.accelerator else self.method
+        self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)
+        if self.compiled:
+            for encoder in filter(None, (self.method.encoder, self.method.target_encoder)):
+                encoder.compile()
 
     def train(self, run: Run | None, probe, on_epoch) -> None:
         first = self._restore(run)
@@ -159,7 +168,7 @@ class _Training:
             row = {"epoch": epoch + 1, "loss": losses.mean().item(), **parts}
             last = epoch + 1 == self.config.epochs
             if probe is not None and (last or (epoch + 1) % self.config.probe_every == 0):
-                row |= self.probe(*probe)
+                row |= self.ask(probe)
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
             row["images_per_second"] = round(self.steps * self.config.batch / (time.monotonic() - since), 1)
             row = {key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()}
@@ -171,15 +180,15 @@ class _Training:
             if last or (epoch + 1) % self.config.save_every == 0:
                 run.save(self._state(epoch + 1))
         if run is not None:
-            kept = ("loss", "knn", "std", "rank", "alignment", "uniformity")
-            run.finish(**{key: rows[-1][key] for key in kept if key in rows[-1]}, epochs=self.config.epochs)
+            passing = ("epoch", "learning_rate", "images_per_second")
+            run.finish(**{key: v for key, v in rows[-1].items() if key not in passing}, epochs=self.config.epochs)
 
     # ---------------------------------------------------------------------------------------- one epoch
 
     def _epoch(self, epoch: int) -> tuple[Tensor, dict[str, float]]:
         """Train one epoch; the losses of its steps, and the mean of each part of the loss."""
         draw = runtime.generator(self.config.seed, "epoch", epoch)
-        rows, candidates = self._order(draw)
+        rows, candidates = (drawn.to(self.images.device) for drawn in self._order(draw))
         total_steps = self.config.epochs * self.steps
         warmup = self.config.warmup if self.config.warmup is not None else min(10, self.config.epochs // 10)
         losses, parts = [], []
@@ -227,40 +236,39 @@ class _Training:
 
     def _views(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> tuple:
         """What the method is given, for this process's share of a batch: two views, and what its role asks for."""
-        height, width = self.images.shape[2:]
-        drawn = [
-            views.draw(len(rows), how, height, width, draw) for how in (*self.augmentations, self.augmentations[1])
-        ]
+        size, where = self.images.shape[2:], self.here.device
+        drawn = [views.draw(len(rows), how, *size, draw, where) for how in (*self.augmentations, self.augmentations[1])]
         share = len(rows) // self.here.count
         mine = slice(self.here.rank * share, (self.here.rank + 1) * share)
         rows, candidates = rows[mine], candidates[mine]
-        real = self.images[rows.to(self.images.device)]
+        real = self.images[rows].to(where, non_blocking=True)
         role = self.recipe.role
         made = self._made(rows, candidates) if role in ("pull", "second view", "both views", "unpaired") else None
         if role in ("both views", "unpaired"):
-            real = torch.where((candidates >= 0).to(real.device)[:, None, None, None], made, real)
+            synthetic = (candidates >= 0).to(where, non_blocking=True)
+            real = torch.where(synthetic[:, None, None, None], made, real)
         sources = [real, real, real if role == "third view" else made]
         pair = [views.apply(sources[v], drawn[v].part(mine), self.mean, self.std) for v in range(2)]
         if self.labels is not None:
-            return pair, None, self.labels[rows].to(real.device)
+            return pair, None, self.labels[rows].to(where, non_blocking=True)
         if role in ("pull", "second view", "third view"):
             return pair, views.apply(sources[2], drawn[2].part(mine), self.mean, self.std)
         return (pair,)
 
     def _made(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """Synthetic images: (B, 3, H, W) uint8."""
-        chosen = self.positives[rows.numpy(), candidates.clamp_min(0).numpy()]
-        return pictures(chosen).to(self.images.device)
+        candidates = candidates.clamp_min(0)
+        if isinstance(self.positives, Tensor):
+            return self.positives[rows, candidates].movedim(-1, -3)
+        return pictures(self.positives[rows.numpy(), candidates.numpy()]).to(self.here.device, non_blocking=True)
 
     # ----------------------------------------------------------------------------------- state and words
 
-    def probe(self, train, asked) -> dict[str, float]:
-        """kNN accuracy of the online encoder, and whether its features are healthy, from a random state of its own."""
-        encoder = Frozen(self.method.encoder, self.width, self.mean, self.std)
-        with runtime.own_randomness(0):
-            z, z_asked, z_mirrored = encoder(train.images), encoder(asked.images), encoder(asked.images, flip=True)
-            row = collapse.monitor(z_asked[:1000], z_mirrored[:1000])
-            return {"knn": knn_accuracy(z, train.labels, z_asked, asked.labels), **row}
+    def ask(self, probe: Callable[[Frozen], dict[str, float]]) -> dict[str, float]:
+        """What the probe says of the online encoder as it is now, from a random state of its own."""
+        as_it_is = torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext()
+        with runtime.own_randomness(0), as_it_is:
+            return probe(Frozen(self.method.encoder, self.width, self.mean, self.std))
 
     def _say(self, run: Run, row: dict) -> None:
         if runtime.in_batch():

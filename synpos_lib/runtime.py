@@ -52,6 +52,30 @@ def autocast(where):
     return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=fast_bf16(torch.device(where).type))
 
 
+KEPT_FREE = 0.5  # share of the free memory of a GPU that data leave to the network, its activations and the optimiser
+COMPILE_FROM = 5000  # steps of a training: compiling takes about a minute and makes a step up to a third faster
+
+
+def fits(size: int, where) -> bool:
+    """Whether so many bytes of data can stay on the GPU for good, with KEPT_FREE of what is free left over."""
+    import torch
+
+    if torch.device(where).type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(where)
+    if size <= (1 - KEPT_FREE) * free:
+        return True
+    print(f"{size / 1e9:.1f} GB of images stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
+    return False
+
+
+def compile_pays(steps: int, where) -> bool:
+    """Whether a training of so many steps should be compiled: a long one, on a GPU."""
+    import torch
+
+    return torch.device(where).type == "cuda" and steps >= COMPILE_FROM
+
+
 def use_threads() -> int:
     """Set torch to this job's share of the cores (`SYNPOS_THREADS`, else all) and return it."""
     import torch

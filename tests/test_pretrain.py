@@ -15,6 +15,7 @@ from synpos_lib import encoders, methods, pretrain, runtime
 from synpos_lib.data.catalog import Images
 from synpos_lib.errors import Problem
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.evaluate.probes import knn_probe
 from synpos_lib.pretrain import Config, Processes
 from synpos_lib.runs import read_run
 
@@ -79,7 +80,7 @@ NAMES = ["simclr", "clsp-mocov2", "byol", "swav", "supcon", "simclr-aug", "mixdi
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, name):
-    images, positives, probe = some_images(), some_positives(), (some_images(seed=1), some_images(seed=2))
+    images, positives, probe = some_images(), some_positives(), knn_probe(some_images(seed=1), some_images(seed=2))
     whole = pretrain.pretrain(tmp_path / "whole", config(name), images, positives, probe=probe)
     with pytest.raises(Killed):
         pretrain.pretrain(tmp_path / "cut", config(name), images, positives, probe=probe, on_epoch=kill_after(3))
@@ -109,7 +110,7 @@ def assert_same(ours, theirs):
 
 
 def test_the_probe_leaves_no_trace(tmp_path):
-    images, probe = some_images(), (some_images(seed=1), some_images(seed=2))
+    images, probe = some_images(), knn_probe(some_images(seed=1), some_images(seed=2))
     settings = config("simclr-ft", probe_every=1)  # whose loss draws random numbers, so that one drawn elsewhere shows
     with_probe = pretrain.pretrain(tmp_path / "a", settings, images, probe=probe)
     without = pretrain.pretrain(tmp_path / "b", settings, images)
@@ -190,7 +191,9 @@ def worker(rank, port, folder):
     os.environ.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo")
     results = {name: one_step(training(name, pretrain.processes())) for name in TOGETHER}
     torch.save(results, folder / f"{rank}.pt")
-    run = pretrain.pretrain(folder / "run", config("simclr"), some_images(), probe=(some_images(), some_images(seed=2)))
+    run = pretrain.pretrain(
+        folder / "run", config("simclr"), some_images(), probe=knn_probe(some_images(), some_images(seed=2))
+    )
     pretrain.pretrain(folder / "run", config("simclr"), some_images())  # done: both see that there is nothing to do
     assert (run is None) == (rank > 0)
     torch.distributed.destroy_process_group()
@@ -318,7 +321,7 @@ def test_a_killed_run_ends_the_same_when_the_loss_itself_is_random(tmp_path):
 
 def test_the_probe_asks_the_second_set(tmp_path):
     images, ours, theirs = some_images(), some_images(seed=1), some_images(12, seed=2)
-    run = pretrain.pretrain(tmp_path / "a", config("simclr", epochs=1), images, probe=(ours, theirs))
+    run = pretrain.pretrain(tmp_path / "a", config("simclr", epochs=1), images, probe=knn_probe(ours, theirs))
     f = pretrain.load_encoder(run)
     assert run.results["knn"] == pytest.approx(
         knn_accuracy(f(ours.images), ours.labels, f(theirs.images), theirs.labels), abs=1e-4
@@ -373,5 +376,7 @@ def test_divergence_names_step_rate_and_checkpoint(tmp_path):
 
 def test_collapse_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(pretrain.collapse, "verdict", lambda health: "collapsed: all images alike")
-    pretrain.pretrain(tmp_path / "run", config("simclr", epochs=1), some_images(), probe=(some_images(), some_images()))
+    pretrain.pretrain(
+        tmp_path / "run", config("simclr", epochs=1), some_images(), probe=knn_probe(some_images(), some_images())
+    )
     assert "collapsed: all images alike; a lower learning rate" in capsys.readouterr().out

@@ -3,7 +3,8 @@
     drawn = draw(len(images), RECIPES["clsp_simclr"], 32, 32, generator)      # every image its own parameters
     x = apply(images, drawn, mean, std)                                       # (B, 3, H, W) uint8 -> float
 
-or both at once with `view`. Parameters come from one processor generator, so views do not depend on the device.
+or both at once with `view`. Parameters are drawn where the images are. On a GPU the processor's generator only gives a
+seed, so that nothing waits for the GPU; its views are equally random, but not those of a processor.
 
 Crop, flip and blur are products with one small matrix per image and axis, y = A_v x A_h^T, which resamples exactly
 like torchvision's antialiased bilinear resize. Differs from torchvision on PIL images in: no rounding to 8 bits
@@ -12,10 +13,12 @@ between steps; the order of the four colour changes is drawn once per batch; blu
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from synpos_lib import runtime
 from synpos_lib.errors import Problem, suggest
 
 
@@ -65,14 +68,20 @@ def by_name(name: str) -> Augmentation:
 
 def view(images: Tensor, augmentation: Augmentation, generator: torch.Generator, mean, std) -> Tensor:
     """One random view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
-    return apply(images, draw(len(images), augmentation, *images.shape[2:], generator), mean, std)
+    return apply(images, draw(len(images), augmentation, *images.shape[2:], generator, images.device), mean, std)
 
 
 def normalize(images: Tensor, mean, std) -> Tensor:
     """The images as they are, normalised: uint8 (B, 3, H, W) -> float."""
-    scale = torch.tensor([mean, std], device=images.device)[:, None, :, None, None]  # (2, 1, 3, 1, 1)
-    x = ((images.float() / 255) - scale[0]) / scale[1]
+    mean, std = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
+    x = ((images.float() / 255) - mean) / std
     return x.contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _constant(values: tuple[float, ...], where: torch.device) -> Tensor:
+    """A few numbers on a device, copied once: a copy for every batch would make the processor wait for its GPU."""
+    return torch.tensor(values, device=where)
 
 
 # -------------------------------------------------------------------------------------- what is drawn
@@ -82,47 +91,53 @@ def normalize(images: Tensor, mean, std) -> Tensor:
 class Drawn:
     """The parameters of one view of a batch."""
 
-    box: Tensor  # (B, 4): top, left, height, width of the crop in pixels
+    box: Tensor | None  # (B, 4): top, left, height, width of the crop in pixels; None: no image is cropped
     flip: Tensor  # (B,) bool
     factors: Tensor  # (4, B): brightness, contrast and saturation factors, hue shift
     order: list[int]  # of the four colour changes
-    gray: Tensor  # (B,) bool
-    sigma: Tensor  # (B,), 0: not blurred
-    solarize: Tensor  # (B,) bool
+    gray: Tensor | None  # (B,) bool; None, here and below: no image is changed
+    sigma: Tensor | None  # (B,), 0: not blurred
+    solarize: Tensor | None  # (B,) bool
 
     def part(self, rows: slice) -> "Drawn":
         """The parameters of some of the images."""
-        images = {name: getattr(self, name)[rows] for name in ("box", "flip", "gray", "sigma", "solarize")}
+        images = {name: getattr(self, name) for name in ("box", "flip", "gray", "sigma", "solarize")}
+        images = {name: None if value is None else value[rows] for name, value in images.items()}
         return Drawn(factors=self.factors[:, rows], order=self.order, **images)
 
 
-def draw(n: int, how: Augmentation, height: int, width: int, generator: torch.Generator) -> Drawn:
-    """Draw the parameters of one view for each of n images."""
-    u = torch.rand(9, n, generator=generator)
+def draw(n: int, how: Augmentation, height: int, width: int, generator: torch.Generator, where="cpu") -> Drawn:
+    """Draw the parameters of one view for each of n images, on the device where the images are."""
+    where = torch.device(where)
+    there = generator if where.type == "cpu" else runtime.generator(_seed(generator), where=where)
+    u = torch.rand(9, n, generator=there, device=where)
     brightness, contrast, saturation, hue = how.jitter
-    strength = torch.tensor([brightness, contrast, saturation, hue])[:, None]
-    low = torch.tensor([1 - min(brightness, 1), 1 - min(contrast, 1), 1 - min(saturation, 1), -hue])[:, None]
-    high = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None] + strength
-    factors = low + (high - low) * u[:4]
-    still = torch.tensor([1.0, 1.0, 1.0, 0.0])[:, None]
+    low = (1 - min(brightness, 1), 1 - min(contrast, 1), 1 - min(saturation, 1), -hue)
+    still = _constant((1.0, 1.0, 1.0, 0.0), where)[:, None]
+    low, strength = (_constant(values, where)[:, None] for values in (low, how.jitter))
     order = torch.randperm(4, generator=generator).tolist()
+    box = _boxes(n, how.crop, height, width, there, where) if how.crop else None
+    sigma = 0.1 + 1.9 * torch.rand(n, generator=there, device=where)
     return Drawn(
-        box=_boxes(n, how.crop, height, width, generator),
+        box=box,
         flip=u[4] < how.flip,
-        factors=torch.where(u[5] < how.jitter_p, factors, still),
+        factors=torch.where(u[5] < how.jitter_p, low + (still + strength - low) * u[:4], still),
         order=[step for step in order if how.jitter[step] > 0 and how.jitter_p > 0],
-        gray=u[6] < how.gray,
-        sigma=torch.where(u[7] < how.blur, 0.1 + 1.9 * torch.rand(n, generator=generator), 0.0),
-        solarize=u[8] < how.solarize,
+        gray=u[6] < how.gray if how.gray else None,
+        sigma=torch.where(u[7] < how.blur, sigma, 0.0) if how.blur else None,
+        solarize=u[8] < how.solarize if how.solarize else None,
     )
 
 
-def _boxes(n: int, scale: tuple[float, float] | None, height: int, width: int, generator: torch.Generator) -> Tensor:
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def _boxes(
+    n: int, scale: tuple[float, float], height: int, width: int, generator: torch.Generator, where="cpu"
+) -> Tensor:
     """Crops by torchvision's rule: ten tries at an area and an aspect ratio, else the whole image: (n, 4)."""
-    whole = torch.tensor([0, 0, height, width]).expand(n, 4)
-    if scale is None:
-        return whole
-    area, log_ratio, y, x = torch.rand(4, n, 10, generator=generator)
+    area, log_ratio, y, x = torch.rand(4, n, 10, generator=generator, device=where)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
     ratio = torch.exp((2 * log_ratio - 1) * math.log(4 / 3))
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
@@ -130,7 +145,8 @@ def _boxes(n: int, scale: tuple[float, float] | None, height: int, width: int, g
     top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
     boxes = torch.stack([top, left, h, w], dim=2).long()  # (n, 10, 4)
     first = fits.long().argmax(1)
-    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n), first], whole)
+    whole = _constant((0, 0, height, width), where)
+    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=where), first], whole)
 
 
 # --------------------------------------------------------------------------------------- what is done
@@ -138,9 +154,9 @@ def _boxes(n: int, scale: tuple[float, float] | None, height: int, width: int, g
 
 def apply(images: Tensor, drawn: Drawn, mean, std) -> Tensor:
     """Make the drawn view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
-    size = len(images) if images.is_cuda else CHUNK
+    size = CHUNK if images.device.type == "cpu" else len(images)
     out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
-    mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (mean, std))
+    mean, std = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
         out[rows] = _apply(images[rows], drawn.part(rows)).sub_(mean).div_(std)
@@ -150,27 +166,31 @@ def apply(images: Tensor, drawn: Drawn, mean, std) -> Tensor:
 def _apply(images: Tensor, drawn: Drawn) -> Tensor:
     x = _crop(images, drawn.box, drawn.flip)
     x = _jitter(x, drawn.factors, drawn.order)
-    x = _change(x, drawn.gray, lambda part: luma(part).expand_as(part))
-    blurred = drawn.sigma > 0
-    x = _change(x, blurred, lambda part: blur(part, drawn.sigma[blurred]))
-    return _change(x, drawn.solarize, lambda part: torch.where(part >= 128 / 255, 1 - part, part))
-
-
-def _change(x: Tensor, chosen: Tensor, change) -> Tensor:
-    """Apply a change to the chosen images, in place."""
-    index = chosen.nonzero().squeeze(1).to(x.device)
-    if len(index):
-        x[index] = change(x[index])
+    if drawn.gray is not None:
+        x = _change(x, drawn.gray, lambda part, _: luma(part).expand_as(part))
+    if drawn.sigma is not None:
+        x = _change(x, drawn.sigma > 0, lambda part, chosen: blur(part, drawn.sigma[chosen]))
+    if drawn.solarize is not None:
+        x = _change(x, drawn.solarize, lambda part, _: torch.where(part >= 128 / 255, 1 - part, part))
     return x
 
 
-def _crop(images: Tensor, box: Tensor, flip: Tensor) -> Tensor:
+def _change(x: Tensor, chosen: Tensor, change) -> Tensor:
+    """Change the chosen images: only these on a processor; all on a GPU, which need not say how many they are."""
+    if x.device.type != "cpu":
+        return torch.where(chosen[:, None, None, None], change(x, slice(None)), x)
+    index = chosen.nonzero().squeeze(1)
+    if len(index):
+        x[index] = change(x[index], index)
+    return x
+
+
+def _crop(images: Tensor, box: Tensor | None, flip: Tensor) -> Tensor:
     """Crop, resize back and flip: uint8 -> float in [0, 1]."""
     height, width = images.shape[2:]
     x = images.float().div_(255)
-    if bool((box == torch.tensor([0, 0, height, width])).all()):
-        return torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x) if flip.any() else x
-    box, flip = box.to(x.device), flip.to(x.device)
+    if box is None:
+        return torch.where(flip[:, None, None, None], x.flip(3), x)
     vertical = resampling(box[:, 0], box[:, 2], height)  # (B, H, H)
     horizontal = resampling(box[:, 1], box[:, 3], width)  # (B, W, W)
     horizontal = torch.where(flip[:, None, None], horizontal.flip(1), horizontal)
@@ -190,7 +210,7 @@ def resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def _jitter(x: Tensor, factors: Tensor, order: list[int]) -> Tensor:
-    factors = factors.to(x.device)[:, :, None, None, None]
+    factors = factors[:, :, None, None, None]
     for step in order:
         x = (brightness, contrast, saturation, hue)[step](x, factors[step])
     return x
@@ -239,7 +259,7 @@ def hue(x: Tensor, shift: Tensor) -> Tensor:
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur with each image's own sigma in pixels, (B,); weights that fall outside are left out."""
-    sigma = sigma.to(x.device)[:, None, None]
+    sigma = sigma[:, None, None]
     matrices = []
     for size in x.shape[2:]:
         pixel = torch.arange(size, device=x.device)

@@ -21,6 +21,7 @@ from synpos_lib.runs import Run, open_run, read_run
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
 RANGES = 10  # of t, over which the error is logged
+CHECK = 100  # steps after which a GPU is asked whether the loss is still a number
 
 
 def recipe(name: str, *, classes: int | None = None, **changes: object) -> TrainingConfig:
@@ -96,25 +97,30 @@ def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Process
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
     optimizer = training.make_optimizer(unet, config)
     first = _restore(run, here, {"unet": unet, "ema": ema, "optimizer": optimizer})
-    sums = torch.zeros(2, RANGES)  # of the error, and of how often, in ranges of t
+    if runtime.fits(images.numel(), here.device):
+        images, labels = images.to(here.device), None if labels is None else labels.to(here.device)
+    losses = training.losses
+    if runtime.compile_pays(config.steps - first, here.device):
+        losses = torch.compile(losses)
+    sums = torch.zeros(2, RANGES, device=here.device)  # of the error, and of how often, in ranges of t
+    bad = torch.full((), -1, device=here.device)  # the first step whose loss was not a number
     unet.train()
     steps = range(first, config.steps)
-    following = _drawn(images, labels, first, config, here)
     for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
         torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
-        batch = following
-        error = training.train_step(unet, ema, optimizer, batch, step, config, here)
-        following = _drawn(images, labels, step + 1, config, here)  # while a GPU still works on this one
-        error = error.cpu()
+        batch = _drawn(images, labels, step, config, here)
+        error = training.train_step(unet, ema, optimizer, batch, step, config, here, losses=losses)
         if not run:
             continue
-        if not error.isfinite().all():
+        sums.index_add_(1, batch.t * RANGES // T, torch.stack([error, torch.ones_like(error)]))
+        bad = torch.where((bad < 0) & ~error.isfinite().all(), step, bad)
+        saving = (step + 1) % save_every == 0 or step + 1 == config.steps
+        if (saving or (step + 1) % CHECK == 0) and bad >= 0:
             raise Problem(
-                f"the loss became {error.mean().item()} at step {step + 1} of run '{run.name}' (learning rate "
-                f"{training.learning_rate(step, config):.2g}): lower it; the last checkpoint is kept"
+                f"the loss was no longer a number at step {bad.item() + 1} of run '{run.name}' (learning rate "
+                f"{training.learning_rate(bad.item(), config):.2g}): lower it; the last checkpoint is kept"
             )
-        sums.index_add_(1, batch.t.cpu() * RANGES // T, torch.stack([error, torch.ones_like(error)]))
-        if (step + 1) % save_every == 0 or step + 1 == config.steps:
+        if saving:
             by_t = (sums[0] / sums[1].clamp_min(1)).tolist()
             row = {"step": step + 1, "loss": round(float(sums[0].sum() / sums[1].sum()), 5)}
             run.log(**row, by_t=[round(value, 5) for value in by_t])
@@ -146,7 +152,7 @@ def _restore(run: Run | None, here: Processes, parts: dict) -> int:
 def _drawn(images, labels, step: int, config: TrainingConfig, here: Processes) -> Batch:
     """This process's share of the batch of a step, on its device."""
     batch = training.share(training.draw(images, step, config, labels=labels), here.rank, here.count)
-    return Batch(*(None if field is None else field.to(here.device) for field in batch))
+    return Batch(*(None if field is None else field.to(here.device, non_blocking=True) for field in batch))
 
 
 def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int, UNet], None]:

@@ -132,7 +132,7 @@ def inverted(unet, images, *, steps=100, strength=1.0):
     x = clean = images.to(next(unet.parameters()).device)
     before = torch.ones((), device=x.device)  # alpha_bar of x
     for t in last(scheduler("ddim", steps, unet.config.prediction).timesteps, strength).flip(0).tolist():
-        now, a = torch.full((len(x),), t, device=x.device), alpha_bar()[t].to(x.device)
+        now, a = torch.full((len(x),), t, device=x.device), alpha_bar(x.device)[t]
         eps = unet(x, now).float()
         if unet.config.prediction == "v_prediction":
             eps = a.sqrt() * eps + (1 - a).sqrt() * x

@@ -6,8 +6,8 @@
 A network with classes is told the label too, prediction(x_t, t, label), or for some images "no class" instead,
 so that it can be sampled with classifier-free guidance. Without classes no label is looked at.
 
-Everything random is drawn for the whole batch from the seed and the step, so that a continued training is the
-uninterrupted one.
+Everything random is drawn for the whole batch from the seed and the step, where the images are, so that a continued
+training is the uninterrupted one and a GPU waits for nothing.
 
 Differs from the reference in: the embedded data's network predicts v, and learns to listen to a bottleneck that is
 not its own (`second_view`). For that share of every batch, h comes from another view of the same image: its middle,
@@ -31,7 +31,8 @@ from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
 from synpos_lib.errors import Problem
 
 T = 1000  # timesteps
-PART = 128  # images that go through the network at once; a larger batch is learned from in parts
+PART = 128  # images that go through the network at once, for every PART_MEMORY of a GPU; a larger batch is cut up
+PART_MEMORY = 12e9  # bytes; the paper's network needs half of it for its activations
 LABEL_DROPOUT = 0.1  # share of the images of a batch that are trained as "no class"; the released code's
 
 
@@ -51,6 +52,7 @@ class TrainingConfig:
     clip: float = 1.0  # largest norm of the gradient
     second_view: float = 0.8  # share of the batch whose bottleneck comes from another view of the same image
     view_time: float = 1.0  # those views are noised to a timestep uniform in [(1 - view_time) t, t]
+    skip_drop: float = 0.0  # share of the images that lose the skips of a resolution, each resolution by its own coin
     seed: int = 0
 
 
@@ -79,16 +81,17 @@ class Batch(NamedTuple):
     view_t: torch.Tensor  # (V,)
     own: torch.Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
     labels: torch.Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
+    skips: torch.Tensor | None  # (B, levels) 1 where the skips of a resolution are kept, 0 where dropped; None: kept
 
 
 @lru_cache
-def alpha_bar() -> torch.Tensor:
+def alpha_bar(where="cpu") -> torch.Tensor:
     """The linear schedule: alpha_bar_t = prod_{s <= t} (1 - beta_s), beta from 1e-4 to 0.02. (T,)"""
-    return (1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64)).cumprod(0).float()
+    return (1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64)).cumprod(0).float().to(where)
 
 
 def _at(t):
-    a = alpha_bar().to(t.device)[t][:, None, None, None]
+    a = alpha_bar(t.device)[t][:, None, None, None]
     return a.sqrt(), (1 - a).sqrt()
 
 
@@ -106,23 +109,29 @@ def target(x0, t, noise, prediction):
     return signal * noise - sigma * x0
 
 
-def draw(images, step, config, device="cpu", labels=None) -> Batch:
-    """The batch of one step, from all images (N, 3, H, W) uint8 and labels (N,): any step can be drawn again."""
-    rng = runtime.generator(config.seed, "diffusion", step)
-    chosen = torch.randint(len(images), (config.batch,), generator=rng)
-    x0 = images[chosen.to(images.device)].to("cpu", torch.float32) / 127.5 - 1
-    x0 = _flip(x0, rng)
-    t = torch.randint(T, (config.batch,), generator=rng)
-    noise = torch.randn(x0.shape, generator=rng)
+def draw(images, step, config, labels=None) -> Batch:
+    """The batch of one step, from all images (N, 3, H, W) uint8 and labels (N,): any step can be drawn again.
+
+    It is drawn and made on the device that holds the images, so that nothing has to wait for it.
+    """
+    here = dict(generator=runtime.generator(config.seed, "diffusion", step, where=images.device), device=images.device)
+    chosen = torch.randint(len(images), (config.batch,), **here)
+    x0 = images[chosen].float() / 127.5 - 1
+    x0 = _flip(x0, **here)
+    t = torch.randint(T, (config.batch,), **here)
+    noise = torch.randn(x0.shape, **here)
     n = round(config.second_view * config.batch)
-    views = other_view(x0[:n], rng)
-    view_t = (t[:n] * (1 - config.view_time * torch.rand(n, generator=rng))).long()
-    views = q_sample(views, view_t, torch.randn(views.shape, generator=rng))
-    own = 0.3 * torch.rand(n, generator=rng) * (torch.rand(n, generator=rng) < 0.5)
+    views = other_view(x0[:n], here["generator"])
+    view_t = (t[:n] * (1 - config.view_time * torch.rand(n, **here))).long()
+    views = q_sample(views, view_t, torch.randn(views.shape, **here))
+    own = 0.3 * torch.rand(n, **here) * (torch.rand(n, **here) < 0.5)
+    skips = None
     if labels is not None:
-        dropped = torch.rand(config.batch, generator=rng) < LABEL_DROPOUT
-        labels = labels[chosen].masked_fill(dropped, config.unet.classes).to(device)
-    return Batch(*(part.to(device) for part in (x0, t, noise, views, view_t, own[:, None, None, None])), labels)
+        dropped = torch.rand(config.batch, **here) < LABEL_DROPOUT
+        labels = labels[chosen].masked_fill(dropped, config.unet.classes)
+    if config.skip_drop:
+        skips = (torch.rand(config.batch, len(config.unet.channels), **here) >= config.skip_drop).float()
+    return Batch(x0, t, noise, views, view_t, own[:, None, None, None], labels, skips)
 
 
 def share(batch: Batch, index, count) -> Batch:
@@ -142,8 +151,8 @@ def check_labels(labels, n, classes):
         )
 
 
-def _flip(x, rng):
-    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng) < 0.5, x.flip(3), x)
+def _flip(x, generator, device):
+    return torch.where(torch.rand(len(x), 1, 1, 1, generator=generator, device=device) < 0.5, x.flip(3), x)
 
 
 def other_view(x, rng):
@@ -151,19 +160,21 @@ def other_view(x, rng):
     n, _, height, width = x.shape
     if not n:  # no second views, as in the paper
         return x
-    cx, cy, a, b = torch.rand(4, n, 1, 1, generator=rng)
+    here = dict(generator=rng, device=x.device)
+    cx, cy, a, b = torch.rand(4, n, 1, 1, **here)
     middle = _ellipse(0.12 * (cx - 0.5), 0.12 * (cy - 0.5), 0.56 + 0.32 * a, 0.34 + 0.22 * b, height, width)
     x = x.roll(1, 0) + middle[:, None] * (x - x.roll(1, 0))
-    zoom, *move = torch.rand(3, n, generator=rng) - 0.5
-    zoom, none = 1 + 0.16 * zoom, torch.zeros(n)
+    zoom, *move = torch.rand(3, n, **here) - 0.5
+    zoom, none = 1 + 0.16 * zoom, torch.zeros(n, device=x.device)
     affine = torch.stack([zoom, none, 0.2 * move[0], none, zoom, 0.2 * move[1]], 1).view(n, 2, 3)
     grid = F.affine_grid(affine, x.shape, align_corners=False)
-    return F.grid_sample(_flip(x, rng), grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(_flip(x, **here), grid, padding_mode="reflection", align_corners=False)
 
 
 def _ellipse(cx, cy, a, b, height, width):
     """1 within ((x - cx) / a)² + ((y - cy) / b)² < 1, for x and y from -1 to 1; 0 outside; soft between. (n, H, W)"""
-    y, x = torch.meshgrid(*[(torch.arange(k) + 0.5) / k * 2 - 1 for k in (height, width)], indexing="ij")
+    y, x = ((torch.arange(k, device=cx.device) + 0.5) / k * 2 - 1 for k in (height, width))
+    y, x = y[:, None], x[None]
     inside = 1 - ((x - cx) / a) ** 2 - ((y - cy) / b) ** 2
     return (0.5 + inside * b * height / 4).clamp(0, 1)
 
@@ -175,13 +186,26 @@ def losses(unet, batch: Batch):
     if n := len(batch.views):
         h_view, _ = unet.encode(batch.views, batch.view_t, None if labels is None else labels[:n])
         h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
+    if batch.skips is not None:
+        skips = drop(skips, batch.skips)
     prediction = unet.decode(h, skips, batch.t, labels).float()
     return (prediction - target(batch.x0, batch.t, batch.noise, unet.config.prediction)).square().mean((1, 2, 3))
 
 
-def learning_rate(step, config):
-    """Linear warm-up, constant, then linear to 2 % over the last `decay` of the steps."""
-    left = (config.steps - step) / max(1, config.decay * config.steps)
+def drop(skips, kept):
+    """Skips, finest first, without those of the resolutions that an image loses: kept (B, levels) of 0 and 1."""
+    finest = skips[0].shape[-1]
+    level = [(finest // skip.shape[-1]).bit_length() - 1 for skip in skips]
+    return tuple(skip * kept[:, i, None, None, None].to(skip.dtype) for i, skip in zip(level, skips, strict=True))
+
+
+def learning_rate(step, config, progress=None):
+    """Linear warm-up, constant, then linear to 2 % over the last `decay` of the training.
+
+    `progress`, from 0 to 1, is the share of the training that is over: of its steps, if nothing else is said.
+    """
+    gone = step if progress is None else progress * config.steps
+    left = (config.steps - gone) / max(1, config.decay * config.steps)
     return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup)) * max(0.02, min(1.0, left))
 
 
@@ -198,13 +222,23 @@ def make_optimizer(unet, config):
     return kind(unet.parameters(), config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True)
 
 
-def train_step(unet, ema, optimizer, batch: Batch, step, config, here):
-    """One update of the network and of its average; returns the loss of every image, (B,)."""
+def part_size(where) -> int:
+    """How many images go through the network at once on this device."""
+    if where.type != "cuda":
+        return PART
+    return PART * max(1, int(torch.cuda.get_device_properties(where).total_memory / PART_MEMORY))
+
+
+def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progress=None, losses=losses):
+    """One update of the network and of its average; returns the loss of every image, (B,).
+
+    Nothing in it waits for a GPU. `losses` may be the compiled function.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, config)
+        group["lr"] = learning_rate(step, config, progress)
     optimizer.zero_grad()
     error = torch.empty(len(batch.x0), device=batch.x0.device)
-    parts = -(-len(error) // PART)
+    parts = -(-len(error) // part_size(error.device))
     for i in range(parts):
         with runtime.autocast(error.device):
             loss = losses(unet, share(batch, i, parts))

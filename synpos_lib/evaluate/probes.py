@@ -1,10 +1,22 @@
-"""What can be read from features: linear and kNN accuracy for each factor, block by block; and a map to look at."""
+"""What can be read from features: while an encoder learns, and from every block of a diffusion model; and a map."""
 
 import numpy as np
 import torch
 
 from synpos_lib import runtime
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.knn import knn_accuracy
+
+
+def knn_probe(train, asked):
+    """For pretrain: kNN accuracy (train's images vote, the labels of `asked` are asked for), and healthy features?"""
+
+    def probe(encoder) -> dict[str, float]:
+        z, z_asked, z_mirrored = encoder(train.images), encoder(asked.images), encoder(asked.images, flip=True)
+        health = collapse.monitor(z_asked[:1000], z_mirrored[:1000])
+        return {"knn": knn_accuracy(z, train.labels, z_asked, asked.labels), **health}
+
+    return probe
 
 
 def linear_accuracy(train, labels, test, test_labels, *, ridge: float = 1e-2) -> float:

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
 from synpos_lib.errors import Problem
-from synpos_lib.methods.parts import Loss, processes, share
+from synpos_lib.methods.parts import Loss, Progress, processes, share
 from synpos_lib.methods.simclr import SimCLR, nt_xent
 
 
@@ -77,14 +77,14 @@ class CLGAN(SimCLR):
         self.generator1.load_state_dict(self.generator0.state_dict())  # the pair starts alike
         self.critic = critic(size, channels)
         self.noise, self.hardness, self.alone, self.amplitude = noise, hardness, alone, amplitude
-        self.register_buffer("progress", torch.zeros(()))
+        self.progress = Progress()
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
         pairs = max(len(views[0]) // 2, 2) * processes()
-        n = share(torch.randn(pairs, self.noise)).to(views[0].device)
+        n = share(torch.randn(pairs, self.noise, device=views[0].device))
         made = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
         gan, parts = self.adversarial(views, made)
-        if self.progress < self.alone:
+        if self.progress.share < self.alone:
             z0, z1 = self.embed(*views)
         else:
             hard = [Reverse.apply(x, self.hardness) for x in made]
@@ -100,9 +100,9 @@ class CLGAN(SimCLR):
         critic_loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
         fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
         generator_loss = -functional_call(self.critic, fixed, fake).float().mean()
-        tie = (1 - self.progress) * F.mse_loss(*made)
+        tie = (1 - self.progress.share) * F.mse_loss(*made)
         parts = {"critic": critic_loss.detach(), "generator": generator_loss.detach(), "tie": tie.detach()}
         return critic_loss + generator_loss + tie, parts
 
     def after_step(self, progress: float) -> None:
-        self.progress.fill_(progress)
+        self.progress.share = progress

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synpos_lib.methods.parts import Loss, Momentum, cosine, full_precision, mlp
+from synpos_lib.methods.parts import Loss, Momentum, Progress, cosine, full_precision, mlp
 
 
 @full_precision
@@ -45,11 +45,11 @@ class DINO(Momentum):
         self.prototypes = nn.Parameter(torch.randn(prototypes, out) * 0.02)
         self.register_buffer("target_prototypes", self.prototypes.detach().clone())
         self.register_buffer("center", torch.zeros(prototypes))
-        self.register_buffer("progress", torch.zeros(()))
+        self.progress = Progress()
         self.new_means: list[Tensor] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
-        prototypes = self.prototypes.detach() if self.progress < self.frozen else self.prototypes
+        prototypes = self.prototypes.detach() if self.progress.share < self.frozen else self.prototypes
         s0, s1 = (scores(z, prototypes) for z in (z0, z1))  # (B, prototypes)
         t0, t1 = (scores(z, self.target_prototypes) for z in self.embed_target(*views))
         self.new_means.append(torch.cat([t0, t1]).mean(0))
@@ -66,7 +66,7 @@ class DINO(Momentum):
         for mean in self.new_means:
             self.center.lerp_(mean, 1 - self.center_momentum)
         self.new_means.clear()
-        self.progress.fill_(progress)
+        self.progress.share = progress
 
 
 @full_precision

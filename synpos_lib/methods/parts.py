@@ -52,6 +52,21 @@ class Method(nn.Module):
         return self.loss(*inputs, **named)
 
 
+class Progress(nn.Module):
+    """The share of the training that is over: a number of the processor, so that asking for it never waits for a GPU.
+
+    It is part of a checkpoint.
+    """
+
+    share = 0.0
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.share)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.share = state.item()
+
+
 class Wrapper(nn.Module):
     """Something done with positives around any method."""
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synpos_lib.methods.dino import scores
-from synpos_lib.methods.parts import Loss, Method, Queue, full_precision, mlp, sinkhorn
+from synpos_lib.methods.parts import Loss, Method, Progress, Queue, full_precision, mlp, sinkhorn
 
 
 @full_precision
@@ -40,11 +40,11 @@ class SwAV(Method):
         self.temperature, self.epsilon, self.queue_from, self.frozen = temperature, epsilon, queue_from, frozen
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, out), dim=1))
         self.queue0, self.queue1 = Queue(queue_size, out), Queue(queue_size, out)
-        self.register_buffer("progress", torch.zeros(()))
+        self.progress = Progress()
         self.new_keys: list[tuple[Tensor, Tensor]] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
-        prototypes = self.prototypes.detach() if self.progress < self.frozen else self.prototypes
+        prototypes = self.prototypes.detach() if self.progress.share < self.frozen else self.prototypes
         s0, s1 = (scores(z, prototypes) for z in (z0, z1))  # (B, prototypes)
         q0, q1 = self.codes(s0, self.queue0), self.codes(s1, self.queue1)
         self.new_keys.append((F.normalize(z0.detach(), dim=1), F.normalize(z1.detach(), dim=1)))
@@ -58,7 +58,7 @@ class SwAV(Method):
     def codes(self, s: Tensor, queue: Queue) -> Tensor:
         """Balanced assignments of the batch, together with the queue once that is in use."""
         everything = s
-        if self.progress >= self.queue_from:
+        if self.progress.share >= self.queue_from:
             everything = torch.cat([s, scores(queue.keys, self.prototypes)])
         return sinkhorn(everything, epsilon=self.epsilon)[: len(s)]
 
@@ -67,4 +67,4 @@ class SwAV(Method):
             self.queue0.push(z0)
             self.queue1.push(z1)
         self.new_keys.clear()
-        self.progress.fill_(progress)
+        self.progress.share = progress

@@ -60,7 +60,7 @@ def test_labels_change_no_other_draw_and_are_dropped_image_by_image():
     plain = training.draw(images.images, 7, config)
     told = training.draw(images.images, 7, config, labels=labels)
     assert plain.labels is None
-    assert all(torch.equal(a, b) for a, b in zip(plain[:-1], told[:-1], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[:6], told[:6], strict=True))
     kept = told.labels != NONE
     which = ((told.x0[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(told.labels[kept], labels[which[kept]])

@@ -34,7 +34,7 @@ def test_candidates_follow_their_anchor(noise):
 
 
 def test_batches_have_noise_of_their_own(monkeypatch):
-    monkeypatch.setattr(generators, "BATCH", 2)
+    monkeypatch.setitem(generators.BATCH, "cpu", 2)
     assert len(torch.unique(generators.draw_freely(network(), 6, steps=2), dim=0)) == 6
     same = torch.full((6, 3, 16, 16), 90, dtype=torch.uint8)
     assert len(torch.unique(generators.BottleneckMixing(network(), steps=2).generate(same, 1, 0), dim=0)) == 6
@@ -62,6 +62,30 @@ def test_second_view():
     assert (b.view_t <= b.t[:32]).all() and (b.view_t < 0.5 * b.t[:32]).float().mean() == pytest.approx(0.5, abs=0.25)
     near = training.draw(torch.zeros(40, 3, 16, 16).byte(), 3, dataclasses.replace(config, view_time=0.25))
     assert (near.view_t >= (0.75 * near.t[:32]).floor()).all()
+
+
+def test_dropped_skips_are_whole_resolutions_of_whole_images():
+    unet, config = network(), training.TrainingConfig(unet=TINY, batch=64, second_view=0.0, skip_drop=0.5)
+    b = training.draw(torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8), 3, config)
+    assert b.skips.shape == (64, len(TINY.channels)) and 0.3 < b.skips.mean() < 0.7
+    h, skips = unet.encode(training.q_sample(b.x0, b.t, b.noise), b.t)
+    sizes = sorted({skip.shape[-1] for skip in skips}, reverse=True)
+    kept = []
+    for skip in skips:  # image by image and resolution by resolution, in plain loops
+        level = sizes.index(skip.shape[-1])
+        kept.append(torch.stack([image * b.skips[i, level] for i, image in enumerate(skip)]))
+    wanted = training.target(b.x0, b.t, b.noise, "v_prediction")
+    expected = (unet.decode(h, tuple(kept), b.t) - wanted).square().mean((1, 2, 3))
+    torch.testing.assert_close(training.losses(unet, b), expected)
+    whole = b._replace(skips=torch.ones_like(b.skips))
+    torch.testing.assert_close(training.losses(unet, whole), training.losses(unet, b._replace(skips=None)))
+
+
+def test_the_rate_follows_the_clock_where_there_is_one():
+    c = training.TrainingConfig(unet=TINY, steps=7, warmup=10, decay=0.4, learning_rate=2.0)
+    rates = [training.learning_rate(1000, c, progress) for progress in (0.0, 0.6, 0.8, 1.0)]
+    assert rates == pytest.approx([2.0, 2.0, 1.0, 0.04])
+    assert training.learning_rate(0, c, 0.5) == pytest.approx(0.2)  # a fresh optimiser warms up at any time
 
 
 def test_diffusion_schedule_ema_clip():

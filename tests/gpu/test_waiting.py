@@ -1,0 +1,102 @@
+"""On a card, no step of a training waits for it: tried on a pretend card, so that it is known without one."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pretend import CUDA, PretendCard
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+
+from synpos_lib import methods, pretrain, runtime
+from synpos_lib.data.catalog import Images
+from synpos_lib.diffusion import model, training
+from synpos_lib.diffusion.sampling import sample
+from synpos_lib.diffusion.unet import UNet
+from synpos_lib.processes import Processes
+
+HERE = Processes(0, 1, CUDA)
+BASES = [name for name, recipe in methods.METHODS.items() if recipe.role is None]
+ROLES = ["clsp-simclr", "simclr-aug", "mixdiff-simclr", "synthetic-simclr", "adainf-simclr"]
+
+
+def some_images(n=32):
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+    return Images(pixels, torch.arange(n) % 4, None, tuple("abcd"), "noise", "train", "noise")
+
+
+def some_positives(n=32, k=2):
+    return np.random.default_rng(0).integers(0, 256, (n, k, 32, 32, 3), dtype=np.uint8)
+
+
+def test_the_pretend_card_notices_what_a_card_would():
+    with PretendCard() as card:
+        there = torch.rand(4, 3, device=CUDA)
+        torch.rand(4, 3).to(CUDA, non_blocking=True)
+        assert card.waits == []
+        torch.rand(4, 3).to(CUDA)
+        there.cpu()
+        assert len(card.waits) == 2
+        with pytest.raises(RuntimeError, match="two devices"):
+            there @ torch.rand(3, 4)
+        for number in (there.sum().item, there.nonzero, lambda: bool((there > 0).all())):
+            with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
+                number()
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [(name, True) for name in (*BASES, *ROLES)] + [(name, False) for name in ("supcon", *ROLES)]
+)
+def test_no_step_of_pretraining_waits(name, fits, monkeypatch):
+    config = pretrain.Config(method=name, encoder="tiny", batch=8, epochs=2)
+    with PretendCard() as card:
+        monkeypatch.setattr(runtime, "fits", lambda size, where: fits)
+        trainer = pretrain._Training(config, methods.recipe(name), some_images(), some_positives(), HERE)
+        assert next(trainer.method.parameters()).device == CUDA
+        assert trainer.images.device.type == ("cuda" if fits else "cpu")
+        draw = torch.Generator().manual_seed(0)
+        rows, candidates = (part.to(trainer.images.device) for part in trainer._order(draw))
+        for step in range(2):
+            before = len(card.waits)  # the first step moves what stays there
+            trainer.step(rows[:8], candidates[:8], draw)
+            trainer.method.after_step((step + 1) / 8)
+        assert card.waits[before:] == []
+
+
+@pytest.mark.parametrize("name", ["embedded", "plain", "paper", "conditional"])
+def test_no_step_of_the_diffusion_training_waits(name):
+    config = {
+        "embedded": training.TrainingConfig(),
+        "plain": training.TrainingConfig(second_view=0.0, skip_drop=0.5),
+        "paper": dataclasses.replace(training.PAPER_TRAINING, batch=4),
+        "conditional": dataclasses.replace(training.PAPER_CONDITIONAL, batch=4),
+    }[name]
+    labels = torch.arange(32) % 10 if config.unet.classes else None
+    with PretendCard() as card:
+        unet = UNet(config.unet).to(CUDA)
+        ema = copy.deepcopy(unet).requires_grad_(False)
+        optimizer = training.make_optimizer(unet, config)
+        images, labels = some_images().images.to(CUDA), None if labels is None else labels.to(CUDA)
+        for step in range(2):
+            before = len(card.waits)
+            batch = model._drawn(images, labels, step, config, HERE)
+            training.train_step(unet, ema, optimizer, batch, step, config, HERE)
+        assert card.waits[before:] == []
+        for sampler in ("ddim", "dpm++", "ddpm"):
+            made = sample(
+                ema, anchors=torch.zeros(2, 3, 32, 32, device=CUDA), sampler=sampler, steps=2, anchor_time=0.5
+            )
+            assert made.device == CUDA and made.shape == (2, 3, 32, 32)
+
+
+def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys):
+    with PretendCard():
+        assert runtime.fits(40 * 10**9, CUDA) and not runtime.fits(41 * 10**9, CUDA)
+    assert "41.0 GB of images stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
+    assert not runtime.fits(1, torch.device("cpu"))
+
+
+def test_only_long_trainings_on_a_gpu_are_compiled():
+    assert runtime.compile_pays(runtime.COMPILE_FROM, CUDA) and not runtime.compile_pays(100, CUDA)
+    assert not runtime.compile_pays(10**6, torch.device("cpu"))
