@@ -17,7 +17,7 @@ from synpos_lib.diffusion.unet import UNet
 from synpos_lib.processes import Processes
 
 HERE = Processes(0, 1, CUDA)
-BASES = [name for name, recipe in methods.METHODS.items() if recipe.role is None]
+BASES = [name for name, recipe in methods.METHODS.items() if recipe.role == "none"]
 ROLES = ["clsp-simclr", "simclr-aug", "mixdiff-simclr", "synthetic-simclr", "adainf-simclr"]
 
 
