@@ -47,14 +47,17 @@ def chance_agreement(labels: torch.Tensor) -> float:
     return (labels.bincount().double() / len(labels)).square().sum().item()
 
 
-def train_judge(folder: Path, train, held_out, *, epochs: int = 8, seed: int = 0) -> Judge:
+def train_judge(
+    folder: Path, train, held_out, *, epochs: int = 8, widths: tuple[int, int, int] = (32, 64, 128), seed: int = 0
+) -> Judge:
     """Train (or reuse) a judge on labelled images; factors without labels are left out."""
     targets = {"what": train.labels} | ({"where": train.where} if train.where is not None else {})
     truth = {"what": held_out.labels, "where": held_out.where}
     torch.manual_seed(runtime.derive(seed, "judge"))
-    encoder, width = small_encoder((32, 64, 128))
+    encoder, width = small_encoder(widths)
     model = classify.Classifier(encoder, width, {factor: int(y.max()) + 1 for factor, y in targets.items()})
-    run = classify.train(folder, model, train.images, targets, {"images": train.fingerprint}, epochs=epochs, seed=seed)
+    described = {"images": train.fingerprint, "widths": list(widths)}
+    run = classify.train(folder, model, train.images, targets, described, epochs=epochs, seed=seed)
     seen = classify.predict(model, held_out.images)
     accuracy = {factor: (seen[factor].argmax(1) == truth[factor]).double().mean().item() for factor in targets}
     return Judge(model, accuracy, run)

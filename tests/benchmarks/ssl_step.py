@@ -15,9 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from lightly.loss import NTXentLoss
-from lightly.models.modules import SimCLRProjectionHead
-from lightly.transforms import SimCLRTransform
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -76,7 +73,7 @@ def peer(batches: DataLoader, network: nn.Module, loss: Callable, lr: float) -> 
         views.close()
 
 
-def official(images: torch.Tensor, batch: int) -> Iterator[Step]:
+def official(images: torch.Tensor, batch: int, encoder: str = "resnet18") -> Iterator[Step]:
     one = transforms.Compose(
         [
             transforms.RandomResizedCrop(32, scale=(0.08, 1.0)),
@@ -87,35 +84,41 @@ def official(images: torch.Tensor, batch: int) -> Iterator[Step]:
             transforms.Normalize(*NORMALIZATION["cifar10"]),
         ]
     )
-    encoder, width = encoders.by_name("resnet18")
-    network = nn.Sequential(encoder, nn.Linear(width, 4096), nn.ReLU(), nn.Linear(4096, 256))
+    backbone, width = encoders.by_name(encoder)
+    network = nn.Sequential(backbone, nn.Linear(width, 4096), nn.ReLU(), nn.Linear(4096, 256))
     batches = loader(images, lambda picture: (one(picture), one(picture)), batch)
     return peer(batches, network, lambda z0, z1: nt_xent(z0, z1, temperature=0.2), lr=0.125)
 
 
 def lightly(images: torch.Tensor, batch: int) -> Iterator[Step]:
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from lightly.transforms import SimCLRTransform
+
     encoder, width = encoders.by_name("resnet18")
     network = nn.Sequential(encoder, SimCLRProjectionHead(width, 512, 128))
     batches = loader(images, SimCLRTransform(input_size=32, gaussian_blur=0.0), batch)
     return peer(batches, network, NTXentLoss(), lr=0.06)
 
 
-def ours(images: torch.Tensor, batch: int) -> tuple[Step, Step]:
-    """A step, and only its augmentation."""
-    config = pretrain.Config(method="simclr", encoder="resnet18", batch=batch, normalization="cifar10")
+def ours(images: torch.Tensor, batch: int, encoder: str = "resnet18", compiled: bool = False) -> tuple[Step, Step]:
+    """A step, and only its augmentation; as within an epoch, nobody waits for the loss."""
+    config = pretrain.Config(method="simclr", encoder=encoder, batch=batch, normalization="cifar10")
     data = Images(images, None, None, (), "noise", "train", "noise")
     recipe = methods.recipe("simclr")
     training = pretrain._Training(config, recipe, data, None, pretrain.processes())
     training.method.train()
+    if compiled:
+        training.method.encoder.compile()
     draw = torch.Generator().manual_seed(0)
 
     def rows() -> tuple[torch.Tensor, torch.Tensor, torch.Generator]:
-        return torch.randperm(len(images), generator=draw)[:batch], torch.zeros(batch, dtype=torch.long), draw
+        chosen = torch.randperm(len(images), generator=draw)[:batch], torch.zeros(batch, dtype=torch.long)
+        return *(part.to(training.images.device, non_blocking=True) for part in chosen), draw
 
     def step() -> None:
-        loss, _ = training.step(*rows())
+        training.step(*rows())
         training.method.after_step(0.5)
-        loss.item()
 
     return step, lambda: training._views(*rows())
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from pretend import CUDA, PretendCard
+from pretend_card import CUDA, PretendCard
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from synpos_lib import methods, pretrain, runtime

@@ -1,0 +1,136 @@
+"""python tests/gpu SITTING --minutes M --out FOLDER: a sitting on a rented card; README.md beside this says which."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+from clock import GRACE, Clock, looks  # noqa: E402 (from the folder put on the path above)
+
+from synpos_lib.errors import Problem  # noqa: E402
+
+SITTINGS = ("bench", "embedded", "cifar-diffusion", "cifar-ssl")
+SHORTEST = 3  # minutes of a sitting; the bench takes 1
+BENCH_SHARE = 1 / 8  # of every sitting, at its head
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python tests/gpu", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
+    for name in SITTINGS:
+        sub = commands.add_parser(name, help=f"sitting {SITTINGS.index(name)}")
+        sub.add_argument("--minutes", type=float, default=6.0, help="after which it has ended (default: 6)")
+        sub.add_argument("--out", type=Path, required=True, help="an empty folder for what it brings home")
+        sub.add_argument("--data", type=Path, help="CIFAR-10: packed parts, or a data root as SYNPOS_DATA")
+        sub.add_argument("--weights", type=Path, help="results of an earlier cifar-diffusion, to go on from")
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument(
+            "--rehearse", action="store_true", help="without a card: tiny, a look at the clock is a second"
+        )
+    sub = commands.add_parser("pack", help="write CIFAR-10 as three files of at most 40 MB")
+    sub.add_argument("--data", type=Path, help="the data root (default: SYNPOS_DATA)")
+    sub.add_argument("--out", type=Path, required=True)
+    sub = commands.add_parser("record", help="keep what came home in outputs/recorded/NAME")
+    sub.add_argument("results", type=Path)
+    sub.add_argument("--as", dest="name", required=True)
+    asked = parser.parse_args(words)
+    try:
+        if asked.command == "pack":
+            import packed
+
+            packed.pack("cifar10", asked.data, asked.out)
+        elif asked.command == "record":
+            import record
+
+            print(f"recorded: {record.record(asked.results, asked.name)}")
+        else:
+            sit(asked)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    return 0
+
+
+def sit(asked: argparse.Namespace) -> None:
+    """Check what is needed, then do it until the time is over; what is there by then is saved."""
+    clock = Clock(60 * asked.minutes, looks() if asked.rehearse else time.monotonic)
+    module = _module(asked.command)
+    _check(asked, module)
+    from results import Results
+    from sitting import Sitting
+
+    from synpos_lib import runtime
+
+    runtime.use_threads()
+    asked_for = {name: str(value) for name, value in vars(asked).items() if value is not None and name != "command"}
+    results = Results(asked.out, asked.command, **asked_for)
+    if not asked.rehearse:
+        signal.signal(signal.SIGALRM, _too_late)
+        signal.alarm(int(clock.seconds) + GRACE)
+    since = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        sitting = Sitting(clock, results, Path(scratch), asked.data, asked.weights, asked.seed, asked.rehearse)
+        finished = False
+        try:
+            if asked.command != "bench":
+                importlib.import_module("bench").run(sitting, clock.part(BENCH_SHARE))
+                results.save()
+            module.run(sitting)
+            finished = True
+        except TimeoutError:
+            print("cut short: what was there is saved", flush=True)
+        finally:
+            signal.alarm(0)
+            results.about["seconds"] = round(time.monotonic() - since, 1)
+            results.save(finished)
+            print(f"{asked.out}: {len(results.rows)} numbers, {results.about['seconds']:.0f} s", flush=True)
+
+
+def _module(command: str):
+    try:
+        return importlib.import_module(command.replace("-", "_"))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("synpos_lib", command.replace("-", "_"))):
+            raise
+        raise Problem(
+            f"the package '{error.name}' is missing here: pip install {error.name}, or carry its wheel"
+        ) from error
+
+
+def _check(asked: argparse.Namespace, module) -> None:
+    """One sentence before the first minute is spent."""
+    import torch
+
+    shortest = 1 if asked.command == "bench" else SHORTEST
+    if asked.minutes < shortest:
+        raise Problem(f"{asked.minutes:g} minutes are too few for {asked.command}: give at least {shortest}")
+    for name in ("data", "weights"):
+        folder = getattr(asked, name)
+        if folder is not None and not folder.is_dir():
+            raise Problem(f"there is no folder {folder}: correct --{name}")
+    if asked.rehearse:
+        return
+    if not torch.cuda.is_available():
+        raise Problem("torch sees no card here: rent one, install its driver, or try the sitting with --rehearse")
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    free, needed = torch.cuda.mem_get_info()[0] / 1e9, getattr(module, "NEEDS_GB", 4)
+    if free < needed:
+        raise Problem(
+            f"{asked.command} needs {needed} GB of memory on the card, and {free:.1f} GB are free: "
+            "end what else runs there, or take a larger card"
+        )
+
+
+def _too_late(signum: int, frame: object) -> None:
+    raise TimeoutError
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

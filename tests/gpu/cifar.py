@@ -1,0 +1,19 @@
+"""CIFAR-10 for a sitting: from packed parts, or from a data root as everywhere else."""
+
+import packed
+from sitting import Sitting
+
+from synpos_lib.data import catalog
+
+NAME = "cifar10"
+
+
+def load(sitting: Sitting) -> tuple[catalog.Images, catalog.Images]:
+    """All training images, and all test images."""
+    if sitting.data is not None and packed.is_packed(sitting.data, NAME):
+        sets = packed.read(sitting.data, NAME)
+    else:
+        sets = tuple(catalog.load(NAME, split, root=sitting.data) for split in packed.SPLITS)
+    if sitting.tiny:
+        sets = tuple(catalog.take(images, slice(300)) for images in sets)
+    return sets
