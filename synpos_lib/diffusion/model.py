@@ -20,6 +20,7 @@ from synpos_lib.runs import Run, open_run, read_run
 
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to a CPU's last bit
 RANGES = 10  # of t, over which the error is logged
 
 
@@ -225,6 +226,17 @@ def about(place: Path) -> dict:
         results = {**run.results, "by_t": run.metrics()[-1]["by_t"]}
         return {"recipe": run.config, "results": results, "provenance": run.provenance}
     return {key: value for key, value in files.load_tensors(place).items() if key != "weights"}
+
+
+def coverage(place: Path, images) -> str:
+    """How many of the images that the weights in `place` learned from are among these, in words."""
+    count, total = len(images), SHIPPED_IMAGES
+    if place.is_dir():
+        if read_run(place).config["images"] != images.fingerprint:
+            return f"{count:,} images, which are not exactly those that the model learned from"
+        total = count
+    known = "all" if count >= total else f"{count:,} of the"
+    return f"{known} {total:,} images that the model learned from"
 
 
 def differs_from_paper(config: dict) -> list[dict]:
