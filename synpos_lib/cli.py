@@ -23,7 +23,7 @@ HELP = """Usage: ./run_all.sh [WHAT] [options] [-- options for Snakemake], where
   --from 05      this notebook and all that follow
   --dry-run      say what would run, with which parameters, why, and the time, memory and disk it should take
   --jobs N       run N independent notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)
-  --retrain      train again where shipped weights would be used
+  --retrain      train where shipped weights would be used; later starts use what was trained
   --download     allow datasets to be downloaded into the folder named by SYNPOS_DATA
   --as NAME      with record: the name to keep it under (default: the profile's)
   --help         show this

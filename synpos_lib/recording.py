@@ -46,7 +46,7 @@ def record(profile: str, name: str) -> Path:
         "tables": {},
         "figures": {},
         "runs": {run.name: _about(run) for run in runs.values()},
-        "jobs": {step.name: {"notebook": step.job.notebook, "parameters": step.job.parameters} for step in once},
+        "jobs": {step.name: {"notebook": step.job.notebook, "parameters": step.mark["parameters"]} for step in once},
     }
     for path, note in notes.items():
         _keep(path, note, target, manifest)
@@ -102,5 +102,5 @@ def _timings(steps: list) -> bytes:
     for step in steps:
         mark = step.mark
         cost = [mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), mark["provenance"]["hardware"]]
-        writer.writerow([step.name, *cost, planner.same(step.job.parameters)])
+        writer.writerow([step.name, *cost, planner.same(mark["parameters"])])
     return text.getvalue().encode()

@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +127,8 @@ def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Iterator
     """Open the run of `config`: reuse it if it is done, continue it if it was cut short, else start it.
 
     `code` names the modules whose meaning the results depend on; when either changes, the earlier run is moved
-    to `.earlier/` beside it, and the reason is said. One process writes at a time; what is done, several may read.
+    to `.earlier/` beside it, where nothing is ever deleted, and the reason is said; one that lies there and is asked
+    for again is moved back. One process writes at a time; what is done, several may read.
     """
     config = json.loads(json.dumps({**config, "code": code_fingerprint(*code)} if code else config))
     place = folder.parent / ".locks" / folder.name  # not in the folder, which may be moved
@@ -138,8 +139,9 @@ def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Iterator
             _lock(lock, fcntl.LOCK_EX)
             if not _is_done(folder, config):
                 _make_room(folder, config)
+            if not _is_done(folder, config):
                 break
-            _lock(lock, fcntl.LOCK_SH)  # another process has made it meanwhile
+            _lock(lock, fcntl.LOCK_SH)  # another process has made it meanwhile, or it was moved back
         run = Run(folder, config)
         if run.done:
             print(f"run '{run.name}': reused, same configuration and code (made in {run.results['seconds']:.0f} s)")
@@ -166,16 +168,35 @@ def _is_done(folder: Path, config: dict) -> bool:
 
 
 def _make_room(folder: Path, config: dict) -> None:
-    """Move a run of another configuration aside, and begin this one."""
+    """Move a run of another configuration aside; then move this one back, if it was moved aside once, or begin it."""
     path = folder / "config.json"
-    if path.exists() and (earlier := files.read_json(path)) != config:
-        aside = folder.parent / ".earlier" / folder.name
+    if path.exists() and (before := files.read_json(path)) != config:
+        aside = _free_place(folder)
         aside.parent.mkdir(exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
         os.replace(folder, aside)
-        print(f"run '{folder.name}': not reused, since {_differences(earlier, config)} (kept in {aside})")
+        print(f"run '{folder.name}': not reused, since {_differences(before, config)} (kept in {aside})")
+    if not folder.exists() and (place := _find_earlier(folder, config)):
+        os.replace(place, folder)
+        print(f"run '{folder.name}': moved back from {place}, same configuration and code")
     if not path.exists():
         files.write_json(path, config)
+
+
+def _free_place(folder: Path) -> Path:
+    """Where a run can be moved aside and nothing lies yet: NAME, NAME-2, NAME-3, … in `.earlier`."""
+    place, number = folder.parent / ".earlier" / folder.name, 1
+    while place.exists():
+        number += 1
+        place = place.with_name(f"{folder.name}-{number}")
+    return place
+
+
+def _find_earlier(folder: Path, config: dict) -> Path | None:
+    """A run of this name and configuration that was moved aside."""
+    for path in sorted(folder.parent.glob(".earlier/*/config.json")):
+        if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and files.read_json(path) == config:
+            return path.parent
+    return None
 
 
 def read_run(folder: Path) -> Run:

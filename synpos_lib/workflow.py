@@ -103,6 +103,8 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
         return
     before, now = step.mark["parameters"], step.job.parameters
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if not now.get("retrain"):  # said for one start; what was trained then stays in use
+        changed = [name for name in changed if name != "retrain"]
     gone = [name for name in step.mark["files"] if not (folder(profile) / name).exists()]
     above = [name for name in step.after if steps[name].why]
     newer = [name for name in step.after if steps[name].mark.get("id") != step.mark["after"].get(name)]
@@ -122,7 +124,7 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:
 
 def _by_hand(here: Path, step: Step) -> str:
     """A result of this job in whose place another start of its notebook, in JupyterLab say, has left its own."""
-    ours = step.job.parameters
+    ours = step.mark["parameters"]
     notes = (name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/"))
     return next((name for name in notes if watch.try_read(here / name).get("parameters", ours) != ours), "")
 

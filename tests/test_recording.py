@@ -76,6 +76,16 @@ def test_recorded_costs_are_found_by_the_planner(folder):
     assert planner.cost(step.job, []).seconds == 2.5
 
 
+def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
+    mark = folder / "outputs" / "p" / "jobs" / "01_a.json"
+    theirs = {"profile": "p", "retrain": True}
+    files.write_json(mark, files.read_json(mark) | {"parameters": theirs})
+    manifest = files.read_json(recording.record("p", "laptop") / "manifest.json")
+    assert manifest["jobs"]["01_a"]["parameters"] == theirs
+    one, two = workflow.plan("p").values()
+    assert planner.cost(one.job, []).seconds is None and planner.cost(two.job, []).seconds == 2.5
+
+
 def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder, monkeypatch):
     monkeypatch.setattr(planner, "WORK", {"01_a": None})
     here = folder / "outputs" / "p"

@@ -1,12 +1,14 @@
 """A run that is killed continues to the same result; one that was damaged or edited is refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +74,87 @@ def test_a_changed_configuration_starts_anew_names_the_field_and_keeps_the_earli
         assert not run.done
     assert "views.crop was 0.2 and is now 0.3" in capsys.readouterr().out
     assert read_run(tmp_path / ".earlier" / "run").results["accuracy"] == 0.5
+
+
+def finish(folder, config, **results):
+    with open_run(folder, config) as run:
+        assert not run.done
+        run.save({"x": torch.ones(1)})
+        run.finish(**results)
+
+
+def test_no_change_deletes_an_earlier_run(tmp_path):
+    """Finished, changed, half made, changed, finished, changed: all three are there beside the fourth."""
+    folder, earlier = tmp_path / "run", tmp_path / ".earlier"
+    finish(folder, {"version": 1}, accuracy=0.1)
+    with open_run(folder, {"version": 2}) as run:
+        run.log(step=1)
+    finish(folder, {"version": 3}, accuracy=0.3)
+    with open_run(folder, {"version": 4}):
+        pass
+    assert read_run(earlier / "run").results["accuracy"] == 0.1
+    assert (earlier / "run-2" / "metrics.jsonl").read_text() == '{"step": 1}\n'
+    assert read_run(earlier / "run-3").results["accuracy"] == 0.3
+    assert sorted(path.name for path in earlier.iterdir()) == ["run", "run-2", "run-3"]
+
+
+def test_an_earlier_run_that_is_asked_for_again_is_moved_back(tmp_path, capsys):
+    for version in (1, 2, 3):
+        finish(tmp_path / "run", {"version": version}, accuracy=version / 10)
+    for version in (1, 2, 3, 2):
+        with open_run(tmp_path / "run", {"version": version}) as run:
+            assert run.done and run.results["accuracy"] == version / 10
+    assert "moved back from" in capsys.readouterr().out
+    assert len(list((tmp_path / ".earlier").iterdir())) == 2
+
+
+def test_an_earlier_half_made_run_that_is_asked_for_again_is_continued(tmp_path):
+    with open_run(tmp_path / "run", {"version": 1}) as run:
+        run.log(step=1)
+        run.save({"step": 1})
+    with open_run(tmp_path / "run", {"version": 2}):
+        pass
+    with open_run(tmp_path / "run", {"version": 1}) as run:
+        assert not run.done and run.load() == {"step": 1} and run.metrics() == [{"step": 1}]
+
+
+def test_an_earlier_run_of_another_name_or_with_edited_results_is_not_taken(tmp_path):
+    for name in ("run", "run-a"):
+        finish(tmp_path / name, {"version": 1}, accuracy=0.1)
+        finish(tmp_path / name, {"version": 2}, accuracy=0.2)
+    with open_run(tmp_path / "ru", {"version": 1}) as run:
+        assert not run.done, "that of 'run' is not its own"
+    (tmp_path / ".earlier" / "run" / "checkpoint.safetensors").write_bytes(b"other weights")
+    with (
+        pytest.raises(Problem, match="checkpoint.safetensors changed after"),
+        open_run(tmp_path / "run", {"version": 1}),
+    ):
+        pass
+    with open_run(tmp_path / "run", {"version": 1}) as run:
+        assert not run.done and run.load() is None
+    assert read_run(tmp_path / ".earlier" / "run-a").results["accuracy"] == 0.1
+
+
+@pytest.mark.parametrize("at", ["aside", "back"])
+def test_killed_while_runs_are_moved_nothing_is_lost(tmp_path, monkeypatch, at):
+    folder = tmp_path / "run"
+    finish(folder, {"version": 1}, accuracy=0.1)
+    finish(folder, {"version": 2}, accuracy=0.2)
+    replace, moves = os.replace, {"aside": 1, "back": 2}[at]
+
+    def until_killed(source, target):
+        nonlocal moves
+        replace(source, target)
+        if Path(target).is_dir() and not (moves := moves - 1):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", until_killed)
+        with pytest.raises(KeyboardInterrupt), open_run(folder, {"version": 1}):
+            pass
+    for version in (1, 2):
+        with open_run(folder, {"version": version}) as run:
+            assert run.done and run.results["accuracy"] == version / 10
 
 
 @pytest.mark.parametrize("harm", ["edited", "deleted"])

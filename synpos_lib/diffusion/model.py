@@ -20,6 +20,7 @@ from synpos_lib.runs import Run, open_run, read_run
 
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to a CPU's last bit
 RANGES = 10  # of t, over which the error is logged
 CHECK = 100  # steps after which a GPU is asked whether the loss is still a number
 
@@ -177,9 +178,7 @@ def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int
 def ship(run: Run, path: Path) -> None:
     """Write the averaged weights of a finished run as fp16, with their recipe and provenance in the same file."""
     weights = {name: value.half() for name, value in run.final()["ema"].items()}
-    results = {**run.results, "by_t": run.metrics()[-1]["by_t"]}
-    made = {"recipe": run.config, "results": results, "provenance": run.provenance}
-    files.save_tensors(path, {"weights": weights, **made})
+    files.save_tensors(path, {"weights": weights, **about(run.folder)})
 
 
 def run_name(dataset: str) -> str:
@@ -187,21 +186,35 @@ def run_name(dataset: str) -> str:
     return "diffusion-" + re.sub(r"\W+", "_", dataset).strip("_")
 
 
-def load(dataset: str, folder: Path) -> UNet:
-    """The model of a dataset, ready to sample: trained in `folder` by notebook 01, else shipped with the library."""
-    run, shipped = folder / "runs" / run_name(dataset), WEIGHTS / f"{dataset}.safetensors"
+def shipped(dataset: str) -> Path:
+    """Where the weights of a dataset's model are, if the library carries any."""
+    return WEIGHTS / f"{dataset}.safetensors"
+
+
+def find(dataset: str, folder: Path) -> Path:
+    """Where the weights are that every notebook uses: in the finished run in `folder`, else in the shipped file."""
+    run = folder / "runs" / run_name(dataset)
     if (run / "done.json").exists():
-        print(f"diffusion model: the run {run.name}")
-        finished = read_run(run)
-        return _build(finished.config["unet"], finished.final()["ema"], run)
-    if shipped.exists():
-        print(f"diffusion model: the weights shipped for '{dataset}'")
-        return read_weights(shipped)
+        return run
+    if shipped(dataset).exists():
+        return shipped(dataset)
     known = [path.stem for path in WEIGHTS.glob("*.safetensors")]
     raise Problem(
         f"there is no diffusion model of '{dataset}', neither a finished run {run} nor shipped weights "
         f"({suggest(dataset, known)}): train it with notebook 01"
     )
+
+
+def load(dataset: str, folder: Path) -> UNet:
+    """The model of a dataset, ready to sample: trained in `folder` by notebook 01, else shipped with the library."""
+    place = find(dataset, folder)
+    if place == shipped(dataset):
+        print(f"diffusion model: the weights shipped for '{dataset}'")
+        return read_weights(place)
+    back = "; to use the shipped weights again, delete that folder" if shipped(dataset).exists() else ""
+    print(f"diffusion model: trained here, in {place}{back}")
+    run = read_run(place)
+    return _build(run.config["unet"], run.final()["ema"], place)
 
 
 def read_weights(path: Path) -> UNet:
@@ -212,9 +225,24 @@ def read_weights(path: Path) -> UNet:
     return _build(stored["recipe"]["unet"], stored["weights"], path)
 
 
-def about(path: Path) -> dict:
-    """How the weights in a file were made: recipe, results, provenance."""
-    return {key: value for key, value in files.load_tensors(path).items() if key != "weights"}
+def about(place: Path) -> dict:
+    """How the weights in a file, or those of a run, were made: recipe, results, provenance."""
+    if place.is_dir():
+        run = read_run(place)
+        results = {**run.results, "by_t": run.metrics()[-1]["by_t"]}
+        return {"recipe": run.config, "results": results, "provenance": run.provenance}
+    return {key: value for key, value in files.load_tensors(place).items() if key != "weights"}
+
+
+def coverage(place: Path, images) -> str:
+    """How many of the images that the weights in `place` learned from are among these, in words."""
+    count, total = len(images), SHIPPED_IMAGES
+    if place.is_dir():
+        if read_run(place).config["images"] != images.fingerprint:
+            return f"{count:,} images, which are not exactly those that the model learned from"
+        total = count
+    known = "all" if count >= total else f"{count:,} of the"
+    return f"{known} {total:,} images that the model learned from"
 
 
 def differs_from_paper(config: dict) -> list[dict]:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from synpos_lib import runtime
 from synpos_lib.errors import Problem
 
+CHUNK = 2**24  # distances held at once by `nearest`: 64 MB
+
 
 def kid(real: torch.Tensor, made: torch.Tensor, *, subsets: int = 50, size: int = 500, seed: int = 0):
     """Kernel inception distance: unbiased MMD² with k(a, b) = (a·b / D + 1)³, mean and std over random subsets.
@@ -101,8 +103,10 @@ def fid_network() -> torch.nn.Module:
 
 def nearest(made: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For each made image, the distance to its nearest real one and which one that is (is it copying?)."""
-    distance, index = torch.cdist(made.float(), real.float()).min(1)
-    return distance, index
+    real = real.float()
+    parts = made.float().split(max(1, CHUNK // len(real)))
+    distance, index = zip(*(torch.cdist(part, real).min(1) for part in parts), strict=True)
+    return torch.cat(distance), torch.cat(index)
 
 
 def near_duplicates(made: torch.Tensor, real: torch.Tensor, held_out: torch.Tensor) -> float:

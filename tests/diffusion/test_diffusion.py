@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import hashlib
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tiny
 import torch
 
 from synpos_lib import files, runtime
+from synpos_lib.data import catalog
 from synpos_lib.diffusion import features, generators, model, training
 from synpos_lib.diffusion.sampling import sample, scheduler
 from synpos_lib.diffusion.unet import UNet
@@ -311,6 +313,29 @@ def test_an_unknown_model_names_the_known_ones(tmp_path):
         pass  # begun, not finished
     with pytest.raises(Problem, match="there is no diffusion model of 'sceens'.*did you mean 'scenes'"):
         model.load("sceens", tmp_path)
+
+
+def test_how_many_of_the_images_behind_some_weights_are_at_hand(tmp_path):
+    def words(place, count: int) -> str:
+        images = catalog.Images(torch.zeros(count), None, None, (), "scenes", "train", fingerprint="of these")
+        return model.coverage(place, images)
+
+    shipped = model.shipped("scenes")
+    assert words(shipped, 1000) == "1,000 of the 20,000 images that the model learned from"
+    assert words(shipped, 20_000) == words(shipped, 30_000) == "all 20,000 images that the model learned from"
+    for images, expected in (("of these", "all 3 images that"), ("of others", "3 images, which are not exactly those")):
+        with open_run(tmp_path / images, {"images": images}) as run:
+            run.finish(loss=0.1)
+        assert words(run.folder, 3).startswith(expected)
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_learned_from_as_many_images_as_is_said():
+    """Scenes of exactly so many images have the digest in a recipe; that of the pixels may differ from CPU to CPU."""
+    where = catalog.load("scenes", "train", n=model.SHIPPED_IMAGES).where
+    recipe = model.about(model.shipped("scenes-by-scene"))["recipe"]
+    assert hashlib.sha256(where.numpy().tobytes()).hexdigest() == recipe["labels"]
+    assert model.about(model.shipped("scenes"))["recipe"]["images"] == recipe["images"]
 
 
 def test_steps_that_the_scheduler_takes_are_the_released_codes():

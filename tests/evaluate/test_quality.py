@@ -100,6 +100,19 @@ def test_copies_are_found():
     assert quality.nearest(real[7:8], real)[1].item() == 7
 
 
+def test_the_nearest_is_found_with_few_distances_at_once(monkeypatch):
+    made, real = torch.randn(50, 4), torch.randn(70, 4)
+    sizes, cdist = [], torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a) * len(b)) or cdist(a, b))
+    for limit in (700, 10):  # ten rows at once; less than one, so one
+        monkeypatch.setattr(quality, "CHUNK", limit)
+        distance, index = quality.nearest(made, real)
+        expected = [min(((a - b).norm().item(), i) for i, b in enumerate(real)) for a in made]
+        assert index.tolist() == [i for _, i in expected]
+        assert distance.tolist() == pytest.approx([d for d, _ in expected], rel=1e-3)
+    assert sizes == [700] * 5 + [70] * 50
+
+
 def test_diversity_of_two_candidates_is_their_distance():
     pair = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
     assert quality.diversity(pair).item() == pytest.approx(5)

@@ -135,6 +135,25 @@ def test_choosing_notebooks(laboratory):
     assert wrong.returncode == 2 and "unknown notebook '05_lost'" in wrong.stderr
 
 
+def test_after_retrain_a_plain_start_finds_everything_finished(laboratory):
+    here = laboratory.outputs / "small"
+    assert laboratory.run("small", "--only", "01", "--retrain").returncode == 0
+    assert laboratory.ran() == ["01_first"]
+    note, mark = (here / kind for kind in ("tables/01_first.sum.json", "jobs/01_first.json"))
+    theirs = json.loads(mark.read_text())["parameters"]
+    assert theirs["retrain"] is True
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))  # as our notebooks' notes say
+    said = laboratory.run("small", "--dry-run").stdout
+    assert "01_first: finished" in said and "02_left: runs, it builds on 01_first, made anew since" in said
+    assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["02_left", "03_right", "04_last"]
+    for words in ([], ["--only", "01", "--retrain"]):
+        assert "jobs are finished and will not run again" in laboratory.run("small", *words).stdout
+    assert laboratory.ran() == []
+    laboratory.profile(_01_first={"value": 2})
+    said = laboratory.run("small", "--only", "01", "--dry-run").stdout
+    assert "01_first: runs, value was 1.0, is 2.0 (" in said and "retrain = False" in said
+
+
 def test_a_failing_job_stops_only_what_depends_on_it(laboratory):
     laboratory.profile(_01_first={"value": 2}, _02_left={"fail": True})
     run = laboratory.run("small")
@@ -288,8 +307,8 @@ def smoke(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("smoke")
     places = {**os.environ, "SYNPOS_OUTPUTS": str(outputs)}
 
-    def run():
-        command = [sys.executable, "-m", "synpos_lib.cli", "smoke"]
+    def run(*words: str):
+        command = [sys.executable, "-m", "synpos_lib.cli", "smoke", *words]
         return subprocess.run(command, env=places, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800)
 
     return run, outputs / "smoke"
@@ -310,3 +329,14 @@ def test_the_smoke_profile_runs_twice_and_computes_once(smoke):
     second = run()
     assert second.returncode == 0 and "jobs are finished and will not run again" in second.stdout
     assert snapshot(here) == before
+
+
+def test_01_after_retrain_is_finished_until_the_folder_of_what_was_trained_is_deleted(smoke):
+    run, here = smoke
+    done = run("--only", "01", "--retrain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = here / "runs" / "diffusion-scenes"
+    assert f"trained here, in {folder}" in (here / "notebooks" / "01_diffusion.ipynb").read_text()
+    assert "1 of 1 jobs are finished" in run("--only", "01").stdout
+    shutil.rmtree(folder)
+    assert "01_diffusion: runs, runs/diffusion-scenes/done.json is gone" in run("--only", "01", "--dry-run").stdout
