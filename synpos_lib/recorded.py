@@ -30,7 +30,8 @@ def load(table: str):
         data = path.parent / "tables" / f"{table}.csv"
         if not data.exists() or files.sha256(data) != about["sha256"]:
             raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
-        changed = about["code"] != results_code(about["notebook"])
+        now = results_code(about["notebook"]) if about["notebook"] else sources_code(about["sources"])
+        changed = about["code"] != now
         marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"], "changed": changed}
         parts.append(pd.read_csv(data).assign(**marks))
     filled = [part for part in parts if len(part)]
@@ -50,4 +51,10 @@ def results_code(notebook: str) -> str:
     source = "\n".join(profiles.source(name, leaving_out="fig-") for name in sorted(chain))
     if "synpos_lib.pretrain" in source:  # which loads methods by name, so that no import statement tells of them
         source += profiles.method_imports(METHODS)
+    return fingerprint.source_fingerprint(source, without=_SHOWING)
+
+
+def sources_code(sources: list[str]) -> str:
+    """Fingerprint of the code behind numbers that no notebook made, such as a sitting's (tests/gpu), from its files."""
+    source = "\n".join((runtime.REPOSITORY / path).read_text() for path in sources)
     return fingerprint.source_fingerprint(source, without=_SHOWING)

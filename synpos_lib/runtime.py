@@ -195,6 +195,8 @@ def hardware() -> str:
 
 def provenance() -> dict:
     """What a result was made with: commit, versions, hardware, precision, time."""
+    import torch
+
     kind = device().type
     packages = ("torch", "torchvision", "diffusers", "numpy", "scikit-learn")
     return {
@@ -202,6 +204,7 @@ def provenance() -> dict:
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in packages},
         "hardware": hardware(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor, as far as torch uses them
         "precision": "bfloat16 autocast" if fast_bf16(kind) else "float32",
         "threads": int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0))),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -213,7 +216,9 @@ def commit() -> str:
     """The repository's commit, with '+changes' when the library or a notebook differs from it."""
 
     def git(*words: str) -> str:
-        return subprocess.run(("git", "-C", REPOSITORY, *words), capture_output=True, text=True).stdout.strip()
+        with contextlib.suppress(OSError):  # where there is no git
+            return subprocess.run(("git", "-C", REPOSITORY, *words), capture_output=True, text=True).stdout.strip()
+        return ""
 
     changed = git("status", "--porcelain", "--", "synpos_lib", "notebooks")
     return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+changes" if changed else "")

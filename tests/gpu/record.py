@@ -1,73 +1,67 @@
-"""What a sitting brought home, as a recording: its tables, its pictures and a manifest, under outputs/recorded."""
+"""What a sitting brought home, as a recording: its tables, its sheet and a manifest, under outputs/recorded."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pandas as pd
-from results import read
+from results import read, sources
 
-from synpos_lib import files, fingerprint, recorded
+from synpos_lib import files, recorded, runtime
 from synpos_lib.errors import Problem
-
-HERE = Path(__file__).parent
 
 
 def record(folder: Path, name: str) -> Path:
-    """Write outputs/recorded/<name>; weights are not kept there. Refused if that recording is of something else."""
+    """Write outputs/recorded/<name>, weights left out; a recording of something else is not replaced."""
     about = read(folder)
     target = recorded.FOLDER / name
     command = f"python tests/gpu {about['sitting']}"
-    if (target / "manifest.json").exists() and files.read_json(target / "manifest.json")["command"] != command:
+    if target.exists() and files.read_json(target / "manifest.json")["command"] != command:
         raise Problem(f"{target} is a recording of something else: choose another name than '{name}'")
-    rows = pd.read_csv(folder / "results.csv", dtype={"t": str})
-    beside = target.with_name(f".{name}")
-    shutil.rmtree(beside, ignore_errors=True)
+    made = about["provenance"]
+    if made["commit"] == "unknown" and about["code"] == recorded.sources_code(sources(about["sitting"])):
+        made["commit"] = runtime.commit()  # the code travelled without its history, and is the same
     manifest = {
         "profile": "gpu",
         "command": command,
-        "time": about["provenance"]["time"],
-        "commits": [about["provenance"]["commit"]],
-        "hardware": [about["provenance"]["hardware"]],
-        "card": about["provenance"].get("card"),
-        "seconds": about["seconds"],
-        "finished": about["finished"],
-        "asked": {key: about[key] for key in ("minutes", "seed", "data", "weights") if key in about},
-        "recipes": about["recipes"],
-        "sheet": about["sheet"],
+        "time": made["time"],
+        "commits": [made["commit"]],
+        "hardware": [made["hardware"]],
+        **{key: about[key] for key in ("seconds", "finished", "recipes", "sheet")},
+        "asked": {key: about[key] for key in ("minutes", "seed", "weights") if key in about},
+        "provenance": made,
         "tables": {},
         "figures": {},
         "runs": {},
         "jobs": {},
     }
-    stem = f"gpu_{about['sitting'].replace('-', '_')}"
-    for table, part in rows.groupby("table", sort=False):
+    beside, stem = target.with_name(f".{name}"), f"gpu_{about['sitting'].replace('-', '_')}"
+    shutil.rmtree(beside, ignore_errors=True)
+    for table, part in pd.read_csv(folder / "results.csv", dtype={"t": str}).groupby("table", sort=False):
         data = part.drop(columns="table").dropna(axis=1, how="all").to_csv(index=False).encode()
-        _keep(beside, "tables", f"{stem}.{table.replace(' ', '_')}.csv", data, about, manifest)
-    for path in sorted(folder.glob("*.png")):
-        _keep(beside, "figures", f"{stem}.{path.name}", path.read_bytes(), about, manifest)
+        manifest["tables"] |= _keep(beside / "tables" / f"{stem}.{table.replace(' ', '_')}.csv", data, about)
+    if (folder / "sheet.png").exists():
+        manifest["figures"] = _keep(
+            beside / "figures" / f"{stem}.sheet.png", (folder / "sheet.png").read_bytes(), about
+        )
     files.write_json(beside / "manifest.json", manifest)
     shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+    os.replace(beside, target)
     return target
 
 
-def _keep(target: Path, kind: str, name: str, data: bytes, about: dict, manifest: dict) -> None:
-    files.write_bytes(target / kind / name, data)
+def _keep(path: Path, data: bytes, about: dict) -> dict:
+    """Write a table or a picture; what the manifest says of it."""
+    files.write_bytes(path, data)
     made = about["provenance"]
-    manifest[kind][name] = {
-        "text": f"{about['sitting']}: {name.split('.')[1].replace('_', ' ')}",
+    said = {
+        "text": f"{about['sitting']}: {path.name.split('.')[1].replace('_', ' ')}",
         "notebook": None,
+        "sources": sources(about["sitting"]),
         "runs": [],
-        "sha256": files.sha256(target / kind / name),
-        "code": code(about["sitting"]),
+        "sha256": files.sha256(path),
+        "code": about["code"],
         "made": made["time"],
-        "hardware": made["hardware"],
-        "commit": made["commit"],
-        "versions": made["versions"],
+        **{key: made[key] for key in ("hardware", "commit", "versions")},
     }
-
-
-def code(sitting: str) -> str:
-    """Fingerprint of the code that a sitting's numbers come from."""
-    names = ("sitting", "bench", sitting.replace("-", "_"))
-    return fingerprint.source_fingerprint("\n".join((HERE / f"{name}.py").read_text() for name in dict.fromkeys(names)))
+    return {path.name: said}

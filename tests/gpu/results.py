@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synpos_lib import files, runtime
+from synpos_lib import files, recorded, runtime
 from synpos_lib.errors import Problem
 
+HERE = Path(__file__).resolve().parent
 MIB = 2**20
 FILE_LIMIT, ALL_LIMIT, FILES = 16 * MIB, 64 * MIB, 8
 ROW = 20  # images in a row of the sheet
@@ -36,6 +37,7 @@ class Results:
             "sitting": sitting,
             **asked,
             "finished": False,
+            "code": recorded.sources_code(sources(sitting)),
             "provenance": provenance(),
             "recipes": {},
             "sheet": [],
@@ -92,6 +94,12 @@ class Results:
         writer.writeheader()
         writer.writerows(self.rows)
         return text.getvalue().encode()
+
+
+def sources(sitting: str) -> list[str]:
+    """The files that a sitting's numbers come from, beside the library; in the repository."""
+    names = dict.fromkeys(("sitting", "bench", sitting.replace("-", "_")))
+    return [str(HERE.relative_to(runtime.REPOSITORY) / f"{name}.py") for name in names]
 
 
 def provenance() -> dict:

@@ -97,7 +97,7 @@ def _wait(where: torch.device) -> None:
 def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, train, held_out, settings) -> None:
     """Samples, the probes of every block, and what is kept of held-out anchors; what there is no time for is left out.
 
-    `settings` are (steps, share of t to which the anchor is noised, w), the most important first.
+    `settings` are (steps, share of t to which the anchor is noised, w); the first two are always asked.
     """
     samples = 40 if sitting.tiny else 2000
     made = draw_freely(unet, samples, seed=sitting.seed)
@@ -107,7 +107,7 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
     sitting.results.add(
         "quality", variant=variant, measure="KID in the judge's features", value=value, std=spread, n=samples
     )
-    _keep(sitting, clock, variant, unet, judge, held_out, settings[:2])
+    _keep(sitting, variant, unet, judge, held_out, settings[:2])
     for t in (50,) if sitting.tiny else (50, 200):
         if not clock.left():
             break
@@ -118,17 +118,18 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
                     probe, factor = measure.split()
                     about = dict(variant=variant, block=block, t=t, factor=factor, measure=probe)
                     sitting.results.add("probes", **about, value=value, n=len(held_out))
-    _keep(sitting, clock, variant, unet, judge, held_out, settings[2:])
+    for i, setting in enumerate(settings[2:], 2):
+        if not clock.left():
+            print(f"no time is left for {len(settings) - i} of {len(settings)} settings of {variant}", flush=True)
+            break
+        _keep(sitting, variant, unet, judge, held_out, [setting])
 
 
-def _keep(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, anchors, settings) -> None:
-    """How often an image has the factor of its anchor: one image for each, at every setting there is time for."""
+def _keep(sitting: Sitting, variant: str, unet: UNet, judge: Judge, anchors, settings) -> None:
+    """How often an image has the factor of its anchor: one image for each anchor, at every setting."""
     for steps, anchor_time, w in settings:
         steps = steps // 5 if sitting.tiny else steps
         about = dict(variant=variant, sampler="ddim", steps=steps, anchor_time=anchor_time, w=w)
-        if not clock.left():
-            print(f"no time left: {about}", flush=True)
-            continue
         mixing = BottleneckMixing(unet, w=w, steps=steps, anchor_time=anchor_time, sampler="ddim")
         made = mixing.generate(anchors.images, 1, sitting.seed)[:, 0]
         seen, truth = judge.labels(made), {"what": anchors.labels, "where": anchors.where}
