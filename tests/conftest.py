@@ -29,3 +29,11 @@ def one_thread():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "use_threads", lambda: 1)
         yield
+
+
+@pytest.fixture
+def full_precision(monkeypatch):
+    """float32 wherever the test runs: bfloat16, on processors that have it, is too coarse to compare digits."""
+    from synpos_lib import runtime
+
+    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
