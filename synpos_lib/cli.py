@@ -35,6 +35,9 @@ OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # thos
 OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 ALLOWED = {"command", "--as", "--help"}  # with record
+NUMERIC = ("diffusion", "evaluate", "methods", "mixing", "data/test_corruptions.py", "data/test_views.py")
+NUMERIC += ("test_classify.py", "test_optim.py", "test_pretrain.py", "test_runtime.py")  # tests that compute
+WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
 
 
@@ -157,17 +160,21 @@ def run_profile(request: Request) -> int:
 
 
 def run_tests() -> int:
-    """Style, then the fast tests, then the slow ones; the first failure ends it."""
+    """Style, then the fast tests, those that compute once more as on an old processor, then the slow ones; the first
+    failure ends it."""
     repository = Path(__file__).resolve().parents[1]
+    numeric = ["pytest", "-q", "-m", "not slow", *(f"tests/{name}" for name in NUMERIC)]
     steps = {
         "style": ["ruff", "check", *CODE],
         "formatting": ["ruff", "format", "--check", *CODE],
         "fast tests": ["pytest", "-q", "-m", "not slow"],
+        "numeric tests on the weakest instruction set": numeric,
         "slow tests": ["pytest", "-q", "-m", "slow"],
     }
     for number, (name, words) in enumerate(steps.items(), 1):
         print(f"[{number}/{len(steps)}] {name}", flush=True)
-        code = subprocess.run([sys.executable, "-m", *words], cwd=repository).returncode
+        environment = os.environ | (WEAKEST if words is numeric else {})
+        code = subprocess.run([sys.executable, "-m", *words], cwd=repository, env=environment).returncode
         if code:
             print(f"{name}: failed")
             return code

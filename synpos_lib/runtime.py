@@ -42,7 +42,8 @@ def fast_bf16(kind: str) -> bool:
 
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    capable = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return capable and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not below what ONEDNN_MAX_CPU_ISA allows
 
 
 def autocast(where):

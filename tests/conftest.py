@@ -20,7 +20,20 @@ blocked.block()
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small batches are fastest on one thread, above all beside other work."""
+    """Small batches are fastest on one thread, above all beside other work; no test changes that for the next."""
     import torch
 
+    from synpos_lib import runtime
+
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "use_threads", lambda: 1)
+        yield
+
+
+@pytest.fixture
+def full_precision(monkeypatch):
+    """float32 wherever the test runs: bfloat16, on processors that have it, is too coarse to compare digits."""
+    from synpos_lib import runtime
+
+    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)

@@ -1,4 +1,6 @@
 import importlib
+import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +111,16 @@ def test_jupyterlab_looks_for_no_update_of_itself(monkeypatch):
     module, name = next(word for word in started[0] if "check_for_updates_class" in word).split("=")[1].rsplit(".", 1)
     assert getattr(importlib.import_module(module), name)("4.0").__class__.__name__ == "NeverCheckForUpdate"
     assert any(word.endswith("00_start_here.ipynb") for word in started[0])
+
+
+def test_tests_that_compute_run_once_more_as_on_the_oldest_processor(monkeypatch):
+    for name in cli.WEAKEST:
+        monkeypatch.delenv(name, raising=False)
+    runs, before = [], dict(os.environ)
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda words, cwd, env: runs.append((words, env)) or SimpleNamespace(returncode=0)
+    )
+    assert cli.run_tests() == 0 and dict(os.environ) == before
+    (weakest,) = (words for words, env in runs if cli.WEAKEST.items() <= env.items())
+    assert {f"tests/{name}" for name in cli.NUMERIC} <= set(weakest) and "not slow" in weakest
+    assert all(env == before for words, env in runs if words is not weakest)

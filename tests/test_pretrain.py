@@ -31,12 +31,8 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def tiny_encoder(monkeypatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     monkeypatch.setitem(encoders.ENCODERS, "tiny", encoders.ENCODERS["tiny"])  # put back afterwards
     add_tiny_encoder()
-    yield
-    torch.set_num_threads(before)
 
 
 def add_tiny_encoder():
@@ -200,9 +196,8 @@ def worker(rank, port, folder):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path, monkeypatch):
+def test_two_processes_equal_one(tmp_path, full_precision):
     """Loss, gradients, BatchNorm statistics and queues of two processes are those of one with the same batch."""
-    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -224,8 +219,7 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
                     torch.testing.assert_close(two["state"][key], value, atol=1e-5, rtol=1e-3, msg=f"{name} {key}")
 
 
-def test_accumulated_parts_give_the_mean_of_their_gradients(monkeypatch):
-    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
+def test_accumulated_parts_give_the_mean_of_their_gradients(full_precision):
     cut = training("barlow", HERE)
     cut.config = dataclasses.replace(cut.config, accumulate=2)
     peer, rows, candidates = copy.deepcopy(cut.method), torch.arange(8), torch.zeros(8, dtype=torch.long)

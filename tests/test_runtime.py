@@ -36,6 +36,11 @@ def test_derived_seeds_differ_by_use_and_repeat_by_name():
     assert runtime.derive(0, "views", 3) == runtime.derive(0, "views", 3)
 
 
+def test_bf16_is_fast_only_where_its_kernels_may_run():
+    """As on the weakest instruction set, where `./run_all.sh test` runs this too."""
+    assert not runtime.fast_bf16("cpu") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def test_progress_passes_everything_through_and_short_work_says_nothing(capsys, monkeypatch):
     monkeypatch.setenv("SYNPOS_JOB", "test")
     assert list(runtime.progress(range(5), "counting")) == [0, 1, 2, 3, 4]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from nearly import same_images
 
 from synpos_lib.data import scenes
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
@@ -126,7 +127,7 @@ def test_fog_pulls_everything_up_towards_the_brightest_value():
 
 def test_large_batches_do_not_depend_on_the_chunk():
     many = IMAGES[:1].expand(600, -1, -1, -1)
-    assert torch.equal(corrupt(many, "contrast", 2)[599], corrupt(many[:1], "contrast", 2)[0])
+    assert same_images(corrupt(many, "contrast", 2)[599], corrupt(many[:1], "contrast", 2)[0])
 
 
 def test_unknown_names_and_severities_are_refused_with_the_right_ones():

@@ -1,12 +1,12 @@
 """Labels: what training draws and learns, guidance against its formula, and that without classes nothing changed."""
 
-import contextlib
 import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from nearly import same_images, same_numbers
 
 from synpos_lib import runtime
 from synpos_lib.data import positives
@@ -21,14 +21,7 @@ PLAIN = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction"
 CLASSES = dataclasses.replace(PLAIN, classes=3)
 NONE = 3  # the index of "no class"
 
-
-@pytest.fixture(autouse=True)
-def full_precision_on_one_thread(monkeypatch):
-    monkeypatch.setattr(runtime, "autocast", lambda where: contextlib.nullcontext())
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("full_precision")
 
 
 def network(config=CLASSES, seed=0) -> UNet:
@@ -74,9 +67,9 @@ def test_the_loss_is_that_of_the_network_told_the_labels(labelled):
     x_t = training.q_sample(batch.x0, batch.t, batch.noise)
     wanted = training.target(batch.x0, batch.t, batch.noise, "v_prediction")
     expected = (unet(x_t, batch.t, batch.labels) - wanted).square().mean((1, 2, 3))
-    assert torch.allclose(training.losses(unet, batch), expected, atol=1e-6)
+    assert same_numbers(training.losses(unet, batch), expected)
     other = batch._replace(labels=(batch.labels + 1) % 3)
-    assert not torch.allclose(training.losses(unet, other), expected, atol=1e-6)
+    assert not same_numbers(training.losses(unet, other), expected)
 
 
 def test_parts_of_a_batch_share_labels_with_their_images(labelled):
@@ -203,7 +196,7 @@ def test_only_its_own_anchors_label_reaches_a_candidate():
     made = generator.generate(anchors, 4, 0, torch.tensor([0, 1, 2]))
     assert made.shape == (3, 4, 3, 16, 16) and made.dtype == torch.uint8
     other = generator.generate(anchors, 4, 0, torch.tensor([0, 2, 2]))
-    same = [torch.equal(made[i, j], other[i, j]) for i in range(3) for j in range(4)]
+    same = [same_images(made[i, j], other[i, j]) for i in range(3) for j in range(4)]
     assert same == [True] * 4 + [False] * 4 + [True] * 4
     assert torch.equal(made, generator.generate(255 - anchors, 4, 0, torch.tensor([0, 1, 2])))
 

@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from nearly import same_images
 
 from synpos_lib import runtime
 from synpos_lib.diffusion import features, generators, model, training
@@ -29,15 +31,17 @@ def test_candidates_follow_their_anchor(noise):
     changed = anchors.clone()
     changed[1] = 255 - changed[1]
     one, two = (mixing.generate(a, 4, 0) for a in (anchors, changed))
-    same = (one == two).flatten(2).all(2)
-    assert same.tolist() == [[True] * 4, [False] * 4, [True] * 4]
+    same = [[same_images(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, two, strict=True)]
+    assert same == [[True] * 4, [False] * 4, [True] * 4]
 
 
 def test_batches_have_noise_of_their_own(monkeypatch):
     monkeypatch.setitem(generators.BATCH, "cpu", 2)
-    assert len(torch.unique(generators.draw_freely(network(), 6, steps=2), dim=0)) == 6
+    free = generators.draw_freely(network(), 6, steps=2)
     same = torch.full((6, 3, 16, 16), 90, dtype=torch.uint8)
-    assert len(torch.unique(generators.BottleneckMixing(network(), steps=2).generate(same, 1, 0), dim=0)) == 6
+    mixed = generators.BottleneckMixing(network(), steps=2).generate(same, 1, 0)
+    for made in (free, mixed):
+        assert not any(same_images(*pair) for pair in itertools.combinations(made, 2))
 
 
 def test_window(monkeypatch):

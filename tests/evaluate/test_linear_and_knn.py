@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from synpos_lib import encoders, runtime
+from synpos_lib import encoders
 from synpos_lib.data import catalog, views
 from synpos_lib.evaluate import linear, linear_and_knn
 from synpos_lib.evaluate.features import Frozen
@@ -11,8 +11,7 @@ from synpos_lib.evaluate.knn import knn_accuracy
 
 
 @pytest.fixture
-def encoder(monkeypatch):
-    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
+def encoder(full_precision):
     torch.manual_seed(0)
     return Frozen(*encoders.small_encoder((8, 8, 16)), *views.NORMALIZATION["other"])
 

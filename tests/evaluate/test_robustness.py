@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from nearly import same_shares
 from PIL import Image
 from scipy import ndimage
 
-from synpos_lib import encoders, runtime
+from synpos_lib import encoders
 from synpos_lib.data import catalog, views
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
 from synpos_lib.errors import Problem
@@ -18,9 +19,8 @@ from synpos_lib.evaluate.features import Frozen
 
 
 @pytest.fixture
-def encoder(monkeypatch):
+def encoder(full_precision):
     """A small random network."""
-    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)  # one image at a time gives what a batch gives
     torch.manual_seed(0)
     return Frozen(*encoders.small_encoder((8, 8, 16)), *views.NORMALIZATION["other"])
 
@@ -134,7 +134,8 @@ def test_a_folder_of_shifts_is_read_and_unknown_classes_are_left_out(encoder, tm
     sets = robustness.test_sets("scenes", n=60, folder=str(tmp_path / "shifts"))
     assert not any(name.startswith("+fog") for name in sets)
     found = {row["target"]: row for row in robustness.ask(encoder, labelled, sets)}
-    assert found["cifar-10.1"]["value"] == found["+rain-3"]["value"] == found["clean"]["value"]
+    assert found["cifar-10.1"]["value"] == found["clean"]["value"]
+    assert same_shares(found["+rain-3"]["value"], found["clean"]["value"], 60)  # in another order
 
     weight, bias = linear.fit(encoder(labelled.images), encoder(labelled.images, flip=True), labelled.labels)
     right = asked = 0
@@ -143,7 +144,7 @@ def test_a_folder_of_shifts_is_read_and_unknown_classes_are_left_out(encoder, tm
             logits = encoder(image[None])[0] @ weight.T + bias
             allowed = {name: logits[labelled.classes.index(name)] for name in names[1:]}
             right, asked = right + (max(allowed, key=allowed.get) == names[y]), asked + 1
-    assert found["renditions"]["n"] == asked and found["renditions"]["value"] == pytest.approx(right / asked)
+    assert found["renditions"]["n"] == asked and same_shares(found["renditions"]["value"], right / asked, asked)
 
 
 def test_folders_that_cannot_be_used_get_one_clear_sentence(encoder, tmp_path, monkeypatch):

@@ -225,18 +225,20 @@ def test_collapsed_embeddings():
     assert info_nce(
         unit(one[0]).expand(B, D), unit(one[0]).expand(B, D), unit(one[0]).expand(9, D), temperature=0.2
     ).item() == (pytest.approx(math.log(10), rel=1e-5))
-    assert prediction_error(one, one).item() == pytest.approx(0, abs=1e-6)  # BYOL's loss does not mind collapse
+    assert prediction_error(one, one).item() == pytest.approx(0, abs=1e-5)  # BYOL's loss does not mind collapse
     assert variance(one).item() == pytest.approx(1 - 1e-2, rel=1e-5)  # VICReg's does
-    assert redundancy(one, one)[0].item() == pytest.approx(D)
+    assert redundancy(one, one)[0].item() == pytest.approx(D, rel=1e-5)
     uniform = torch.zeros(B, D)
-    assert distillation(uniform, uniform, torch.zeros(D), tau_s=0.1, tau_t=0.07).item() == pytest.approx(math.log(D))
+    assert distillation(uniform, uniform, torch.zeros(D), tau_s=0.1, tau_t=0.07).item() == pytest.approx(
+        math.log(D), rel=1e-5
+    )
 
 
 def test_perfect_embeddings():
     z = torch.eye(B)
     expected = -math.log(math.exp(5) / (math.exp(5) + 2 * B - 2))
     assert nt_xent(z, z, temperature=0.2).item() == pytest.approx(expected, rel=1e-4)
-    assert pull(z, -z).item() == pytest.approx(4)
+    assert pull(z, -z).item() == pytest.approx(4, rel=1e-5)
 
 
 # --------------------------------------------------------------------------------------------- lightly
