@@ -63,7 +63,7 @@ def test_a_missing_or_old_package_is_named(monkeypatch):
         return "1.0" if name == "torch" else "99"
 
     monkeypatch.setattr(metadata, "version", version)
-    assert environment.lacking() == ["papermill", "torch>=2.5 (has 1.0)"]
+    assert environment.lacking() == ["papermill", "torch>=2.6 (has 1.0)"]
 
 
 def test_half_made_packages_are_found(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ SimCLR, SimCLR-aug (a third view of the real image in the pull) and CLSP-SimCLR,
 batch 512. One seed a sitting. The epochs follow from a short trial of each arm's speed, and are the same for all.
 """
 
+import torch
 from cifar import load
 from clock import Clock
 from results import read_weights
@@ -48,9 +49,8 @@ def run(sitting: Sitting) -> None:
 
 def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors):
     """One candidate after another for all anchors, as many as there is time for, at least one: (N, K, H, W, 3)."""
-    import torch
-
-    mixing, rounds = BottleneckMixing(unet, w=W, steps=STEPS, anchor_time=ANCHOR_TIME), []
+    mixing = BottleneckMixing(unet, w=W, steps=2 if sitting.tiny else STEPS, anchor_time=ANCHOR_TIME)
+    rounds: list[torch.Tensor] = []
     for k in range(K):
         began, made = clock.left(), []
         for i, part in enumerate(anchors.images.split(ANCHORS)):

@@ -59,7 +59,7 @@ def train(
     save_now = clock.every(60)
     sums = torch.zeros(2, RANGES, device=where)
     step = warm = 0
-    began = clock.left()  # once the first steps are done, so that compiling is not counted
+    began = clock.left()  # and again once the first steps are done, so that compiling is not counted
     unet.train()
     while (gone := clock.gone()) < 1:
         batch = training.draw(images, step, config)
@@ -75,7 +75,9 @@ def train(
             sitting.results.save()
             print(f"{variant}: {step * config.batch:,} images, loss {error.mean().item():.4f}", flush=True)
     _wait(where)
-    seconds = max(began - clock.left(), 1e-9)
+    seconds = began - clock.left()
+    if step <= warm:  # there was time for no more than the first steps
+        warm, seconds = 0, clock.seconds
     recipe |= {"images_seen": step * config.batch, "seconds": round(clock.seconds, 1)}
     sitting.results.keep(variant, ema, recipe)
     add = sitting.results.add

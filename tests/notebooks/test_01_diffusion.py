@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import matplotlib
 import pandas as pd
 import pytest
 import torch
@@ -24,7 +25,8 @@ def run_cells(variables: dict, *names: str) -> dict:
 def opened(tmp_path, monkeypatch):
     """The notebook with its own parameters and imports, up to where it loads images; results go to a folder."""
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
-    return run_cells({"pd": pd}, "parameters", "setup")
+    with matplotlib.rc_context():  # opening a notebook sets the style of its figures
+        yield run_cells({"pd": pd}, "parameters", "setup")
 
 
 def test_a_copy_of_any_training_image_is_found(opened, tmp_path):
