@@ -13,7 +13,7 @@ from synpos_lib import methods, pretrain, runtime
 from synpos_lib.data.catalog import Images
 from synpos_lib.diffusion import model, training
 from synpos_lib.diffusion.sampling import sample
-from synpos_lib.diffusion.unet import UNet
+from synpos_lib.diffusion.unet import PAPER, UNet
 from synpos_lib.processes import Processes
 
 HERE = Processes(0, 1, CUDA)
@@ -28,6 +28,10 @@ def some_images(n=32):
 
 def some_positives(n=32, k=2):
     return np.random.default_rng(0).integers(0, 256, (n, k, 32, 32, 3), dtype=np.uint8)
+
+
+def narrow(network, **changes):
+    return dataclasses.replace(network, channels=(32, 32), **changes)
 
 
 def test_the_pretend_card_notices_what_a_card_would():
@@ -69,8 +73,8 @@ def test_no_step_of_the_diffusion_training_waits(name):
     config = {
         "embedded": training.TrainingConfig(),
         "plain": training.TrainingConfig(second_view=0.0, skip_drop=0.5),
-        "paper": dataclasses.replace(training.PAPER_TRAINING, batch=4),
-        "conditional": dataclasses.replace(training.PAPER_CONDITIONAL, batch=4),
+        "paper": dataclasses.replace(training.PAPER_TRAINING, batch=4, unet=narrow(PAPER)),
+        "conditional": dataclasses.replace(training.PAPER_CONDITIONAL, batch=4, unet=narrow(PAPER, classes=10)),
     }[name]
     labels = torch.arange(32) % 10 if config.unet.classes else None
     with PretendCard() as card:
