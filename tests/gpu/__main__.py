@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import signal
 import sys
 import tempfile
@@ -119,7 +118,6 @@ def _check(asked: argparse.Namespace, module) -> None:
         return
     if not torch.cuda.is_available():
         raise Problem("torch sees no card here: rent one, install its driver, or try the sitting with --rehearse")
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     free, needed = torch.cuda.mem_get_info()[0] / 1e9, getattr(module, "NEEDS_GB", 4)
     if free < needed:
         raise Problem(

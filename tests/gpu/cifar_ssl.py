@@ -71,9 +71,8 @@ def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors):
 def config(sitting: Sitting, arm: str, epochs: int) -> pretrain.Config:
     small = dict(encoder="tiny", batch=16, hyperparameters={"hidden": 16, "out": 8}) if sitting.tiny else {}
     large = dict(encoder="resnet18", batch=512)
-    often = max(1, epochs // SHARES)
     settings = dict(method=arm, epochs=epochs, normalization="cifar10", seed=sitting.seed)
-    return pretrain.Config(**settings, probe_every=often, save_every=often, **(small or large))
+    return pretrain.Config(**settings, probe_every=max(1, epochs // SHARES), save_every=epochs, **(small or large))
 
 
 def affordable(sitting: Sitting, images, store) -> int:

@@ -15,7 +15,7 @@ from synpos_lib.diffusion.unet import EMBEDDED
 from synpos_lib.evaluate.judge import train_judge
 
 PLAIN = dataclasses.replace(EMBEDDED, pooled=False, heard=False)
-VARIANTS = {  # what differs from the recipe of the shipped weights
+VARIANTS = {  # what differs from the recipe of the shipped weights; other embedded images would be one more
     "as shipped": {},
     "no second view": {"second_view": 0.0},
     "skips dropped": {"second_view": 0.0, "skip_drop": 0.5},

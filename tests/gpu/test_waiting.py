@@ -42,7 +42,7 @@ def test_the_pretend_card_notices_what_a_card_would():
         torch.rand(4, 3).to(CUDA)
         there.cpu()
         assert len(card.waits) == 2
-        with pytest.raises(RuntimeError, match="two devices"):
+        with pytest.raises(RuntimeError, match="device"):
             there @ torch.rand(3, 4)
         for number in (there.sum().item, there.nonzero, lambda: bool((there > 0).all())):
             with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
