@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
         sub.add_argument(
             "--rehearse", action="store_true", help="without a card: tiny, a look at the clock is a second"
         )
-    sub = commands.add_parser("pack", help="write CIFAR-10 as three files of at most 40 MB")
+    sub = commands.add_parser("pack", help="write CIFAR-10 as four files of 25 MB")
     sub.add_argument("--data", type=Path, help="the data root (default: SYNPOS_DATA)")
     sub.add_argument("--out", type=Path, required=True)
     sub = commands.add_parser("record", help="keep what came home in outputs/recorded/NAME")

@@ -26,7 +26,7 @@ SPLITS = ("train+val", "test")
 PART_LIMIT = 40e6  # bytes
 
 
-def pack(name: str, root: Path | None, out: Path, parts: int = 3) -> list[Path]:
+def pack(name: str, root: Path | None, out: Path, parts: int = 4) -> list[Path]:
     """Write a data set of 32 × 32 pixels as so many files, each compared with what it was made from."""
     sets = {split: catalog.load(name, split, root=root) for split in SPLITS}
     pixels = np.concatenate([images.images.permute(0, 2, 3, 1).numpy() for images in sets.values()])

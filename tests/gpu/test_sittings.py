@@ -53,7 +53,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def parts(photographs, tmp_path_factory):
-    """The same in three files."""
+    """The same in four files."""
     out = tmp_path_factory.mktemp("parts")
     packed.pack("cifar10", photographs, out)
     return out
@@ -226,7 +226,7 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
 
 
 def test_packed_photographs_are_the_same_pixel_for_pixel(photographs, parts):
-    assert len(list(parts.iterdir())) == 3
+    assert len(list(parts.iterdir())) == 4
     for split, images in zip(packed.SPLITS, packed.read(parts, "cifar10"), strict=True):
         source = catalog.load("cifar10", split, root=photographs)
         assert torch.equal(images.images, source.images) and torch.equal(images.labels, source.labels)
@@ -245,21 +245,21 @@ def test_parts_of_any_number_of_images_come_back():
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda path: path.unlink(), r"lacks part 2 of 3 of cifar10: bring cifar10-2of3\.zip"),
-        (lambda path: path.write_bytes(path.read_bytes()[:5000]), r"cifar10-2of3\.zip cannot be read"),
-        (lambda path: path.write_bytes(b""), r"cifar10-2of3\.zip cannot be read"),
+        (lambda path: path.unlink(), r"lacks part 2 of 4 of cifar10: bring cifar10-2of4\.zip"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), r"cifar10-2of4\.zip cannot be read"),
+        (lambda path: path.write_bytes(b""), r"cifar10-2of4\.zip cannot be read"),
     ],
 )
 def test_a_missing_or_damaged_part_is_named(parts, tmp_path, capsys, spoil, words):
     copies = tmp_path / "parts"
     shutil.copytree(parts, copies)
-    spoil(copies / "cifar10-2of3.zip")
+    spoil(copies / "cifar10-2of4.zip")
     with pytest.raises(Problem, match=words):
         packed.read(copies, "cifar10")
 
 
 def test_every_flipped_bit_of_a_part_is_noticed(parts, tmp_path):
-    whole = (parts / "cifar10-1of3.zip").read_bytes()
+    whole = (parts / "cifar10-1of4.zip").read_bytes()
     expected, _ = packed._read_part(packed.io.BytesIO(whole), "whole")
     draw = np.random.default_rng(0)
     refused = 0
