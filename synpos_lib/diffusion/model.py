@@ -100,9 +100,7 @@ def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Process
     first = _restore(run, here, {"unet": unet, "ema": ema, "optimizer": optimizer})
     if runtime.fits(images.numel(), here.device):
         images, labels = images.to(here.device), None if labels is None else labels.to(here.device)
-    losses = training.losses
-    if runtime.compile_pays(config.steps - first, here.device):
-        losses = torch.compile(losses)
+    errors = torch.compile(training.squared_errors) if runtime.compile_pays(config.steps, here.device) else None
     sums = torch.zeros(2, RANGES, device=here.device)  # of the error, and of how often, in ranges of t
     bad = torch.full((), -1, device=here.device)  # the first step whose loss was not a number
     unet.train()
@@ -110,7 +108,7 @@ def _loop(run: Run | None, images, labels, config: TrainingConfig, here: Process
     for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
         torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
         batch = _drawn(images, labels, step, config, here)
-        error = training.train_step(unet, ema, optimizer, batch, step, config, here, losses=losses)
+        error = training.train_step(unet, ema, optimizer, batch, step, config, here, errors=errors)
         if not run:
             continue
         sums.index_add_(1, batch.t * RANGES // T, torch.stack([error, torch.ones_like(error)]))

@@ -32,7 +32,7 @@ from synpos_lib.errors import Problem
 
 T = 1000  # timesteps
 PART = 128  # images that go through the network at once, for every PART_MEMORY of a GPU; a larger batch is cut up
-PART_MEMORY = 12e9  # bytes; the paper's network needs half of it for its activations
+PART_MEMORY = 8e9  # bytes; the paper's network needs two thirds of it for its activations
 LABEL_DROPOUT = 0.1  # share of the images of a batch that are trained as "no class"; the released code's
 
 
@@ -179,17 +179,23 @@ def _ellipse(cx, cy, a, b, height, width):
     return (0.5 + inside * b * height / 4).clamp(0, 1)
 
 
-def losses(unet, batch: Batch):
-    """The squared error of every image of the batch, (B,)."""
+def losses(unet, batch: Batch, errors=None):
+    """The squared error of every image of the batch, (B,); `errors` may be the compiled function of that name."""
+    noised = q_sample(batch.x0, batch.t, batch.noise)
+    wanted = target(batch.x0, batch.t, batch.noise, unet.config.prediction)
+    return (errors or squared_errors)(unet, noised, wanted, batch)
+
+
+def squared_errors(unet, noised, wanted, batch: Batch):
+    """|| prediction(x_t, t) - target ||² of every image, (B,): what is compiled where that pays."""
     labels = batch.labels
-    h, skips = unet.encode(q_sample(batch.x0, batch.t, batch.noise), batch.t, labels)
+    h, skips = unet.encode(noised, batch.t, labels)
     if n := len(batch.views):
         h_view, _ = unet.encode(batch.views, batch.view_t, None if labels is None else labels[:n])
         h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
     if batch.skips is not None:
         skips = drop(skips, batch.skips)
-    prediction = unet.decode(h, skips, batch.t, labels).float()
-    return (prediction - target(batch.x0, batch.t, batch.noise, unet.config.prediction)).square().mean((1, 2, 3))
+    return (unet.decode(h, skips, batch.t, labels).float() - wanted).square().mean((1, 2, 3))
 
 
 def drop(skips, kept):
@@ -229,10 +235,10 @@ def part_size(where) -> int:
     return PART * max(1, int(torch.cuda.get_device_properties(where).total_memory / PART_MEMORY))
 
 
-def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progress=None, losses=losses):
+def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progress=None, errors=None):
     """One update of the network and of its average; returns the loss of every image, (B,).
 
-    Nothing in it waits for a GPU. `losses` may be the compiled function.
+    Nothing in it waits for a GPU.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(step, config, progress)
@@ -241,7 +247,7 @@ def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progre
     parts = -(-len(error) // part_size(error.device))
     for i in range(parts):
         with runtime.autocast(error.device):
-            loss = losses(unet, share(batch, i, parts))
+            loss = losses(unet, share(batch, i, parts), errors)
         (loss.mean() * (len(loss) / len(error))).backward()
         error[i::parts] = loss.detach()
     here.average_gradients(unet)

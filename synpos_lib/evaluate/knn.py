@@ -31,8 +31,9 @@ def official_knn(train: Tensor, labels: Tensor, test: Tensor, test_labels: Tenso
 
 
 def _accuracies(train, labels, test, test_labels, ks: tuple[int, ...], temperature: float) -> dict[int, float]:
-    train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
     classes = int(max(labels.max(), test_labels.max())) + 1
+    train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
+    labels, test_labels = labels.to(train.device), test_labels.to(train.device)
     hits = dict.fromkeys(ks, 0)
     for z, y in zip(test.split(1000), test_labels.split(1000), strict=True):
         similarity, index = (z @ train.T).topk(min(max(ks), len(train)), dim=1)  # (B, k), nearest first

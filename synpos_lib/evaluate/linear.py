@@ -58,11 +58,12 @@ def fit(
     draw = runtime.generator(seed, "linear")
     n, width = plain.shape
     classes = int(labels.max()) + 1
-    weight, bias = start(classes, width, draw)
-    both, target = torch.stack([plain, flipped], dim=1), torch.eye(classes)[labels]  # (N, 2, D), (N, C)
+    where = plain.device  # of the features; the labels are on the processor
+    weight, bias = (part.to(where) for part in start(classes, width, draw))
+    both, target = torch.stack([plain, flipped], dim=1), torch.eye(classes)[labels].to(where)  # (N, 2, D), (N, C)
     for epoch in range(epochs):
         lr = learning_rate * 0.1 ** sum(epoch >= m for m in milestones)
-        order, coin = shuffle(n, draw)
+        order, coin = (part.to(where) for part in shuffle(n, draw))
         z, y = both[order, coin], target[order]
         for i in range(0, n, batch):
             x, t = z[i : i + batch], y[i : i + batch]

@@ -1,5 +1,6 @@
 """Ask a frozen encoder what it sees: linear and kNN accuracy for every factor that is known."""
 
+from synpos_lib import runtime
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.features import Frozen
 from synpos_lib.evaluate.knn import knn_accuracy
@@ -15,11 +16,12 @@ def factors(train, test) -> dict[str, tuple]:
 
 def linear_and_knn(encoder: Frozen, train, test, *, learning_rate: float = 1.0, seed: int = 0) -> list[dict]:
     """The official linear protocol and kNN with k = 20 for images as from `data.catalog.load`; one row per number."""
-    z, mirrored, unseen = encoder(train.images), encoder(train.images, flip=True), encoder(test.images)
+    features = encoder(train.images), encoder(train.images, flip=True), encoder(test.images)
+    z, mirrored, unseen = (part.to(runtime.device()) for part in features)
     rows = []
     for factor, (y, truth) in factors(train, test).items():
         weight, bias = linear.fit(z, mirrored, y, learning_rate=learning_rate, seed=seed)
-        top1, _ = linear.accuracy(unseen @ weight.T + bias, truth)
+        top1, _ = linear.accuracy((unseen @ weight.T + bias).cpu(), truth)
         values = {"linear": top1, "kNN": knn_accuracy(z, y, unseen, truth)}
         rows += [{"factor": factor, "metric": metric, "value": v, "n": len(truth)} for metric, v in values.items()]
     return rows

@@ -61,7 +61,7 @@ class Progress(nn.Module):
     share = 0.0
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.share)
+        return torch.tensor(self.share, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         self.share = state.item()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
@@ -42,14 +42,11 @@ class Pictures(Dataset):
         return self.transform(self.pictures[i])
 
 
-def endless(loader: DataLoader) -> Iterator:
-    while True:
-        yield from loader
-
-
 def loader(images: torch.Tensor, transform: Callable, batch: int) -> DataLoader:
     workers = len(os.sched_getaffinity(0))
-    return DataLoader(Pictures(images, transform), batch, shuffle=True, drop_last=True, num_workers=workers)
+    pictures = Pictures(images, transform)
+    order = RandomSampler(pictures, replacement=True, num_samples=10**9)  # no end: workers are started once a round
+    return DataLoader(pictures, batch, sampler=order, drop_last=True, num_workers=workers)
 
 
 def peer(batches: DataLoader, network: nn.Module, loss: Callable, lr: float) -> Iterator[Step]:
@@ -59,7 +56,7 @@ def peer(batches: DataLoader, network: nn.Module, loss: Callable, lr: float) -> 
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
 
     while True:
-        views = endless(batches)
+        views = iter(batches)
 
         def step(views=views) -> None:
             z0, z1 = network(torch.cat(next(views)[:2]).to(where)).chunk(2)
@@ -70,7 +67,7 @@ def peer(batches: DataLoader, network: nn.Module, loss: Callable, lr: float) -> 
             value.item()
 
         yield step
-        views.close()
+        del views, step  # its workers end
 
 
 def official(images: torch.Tensor, batch: int, encoder: str = "resnet18") -> Iterator[Step]:

@@ -15,6 +15,11 @@ from clock import GRACE, Clock, looks  # noqa: E402 (from the folder put on the 
 
 from synpos_lib.errors import Problem  # noqa: E402
 
+
+class TooLate(BaseException):
+    """The time is over, GRACE included; no error, so that nothing takes it for one of its own."""
+
+
 SITTINGS = ("bench", "embedded", "cifar-diffusion", "cifar-ssl")
 SHORTEST = 3  # minutes of a sitting; the bench takes 1
 BENCH_SHARE = 1 / 8  # of every sitting, at its head
@@ -31,7 +36,9 @@ def main(words: list[str]) -> int:
         sub.add_argument("--weights", type=Path, help="results of an earlier cifar-diffusion, to go on from")
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument(
-            "--rehearse", action="store_true", help="without a card: tiny, a look at the clock is a second"
+            "--rehearse",
+            action="store_true",
+            help="without a card: tiny networks, and a budget of steps instead of minutes",
         )
     sub = commands.add_parser("pack", help="write CIFAR-10 as four files of 25 MB")
     sub.add_argument("--data", type=Path, help="the data root (default: SYNPOS_DATA)")
@@ -39,57 +46,69 @@ def main(words: list[str]) -> int:
     sub = commands.add_parser("record", help="keep what came home in outputs/recorded/NAME")
     sub.add_argument("results", type=Path)
     sub.add_argument("--as", dest="name", required=True)
-    asked = parser.parse_args(words)
+    arguments = parser.parse_args(words)
     try:
-        if asked.command == "pack":
+        if arguments.command == "pack":
             import packed
 
-            packed.pack("cifar10", asked.data, asked.out)
-        elif asked.command == "record":
+            packed.pack("cifar10", arguments.data, arguments.out)
+        elif arguments.command == "record":
             import record
 
-            print(f"recorded: {record.record(asked.results, asked.name)}")
+            print(f"recorded: {record.record(arguments.results, arguments.name)}")
         else:
-            sit(asked)
+            sit(arguments)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0
 
 
-def sit(asked: argparse.Namespace) -> None:
+def sit(arguments: argparse.Namespace) -> None:
     """Check what is needed, then do it until the time is over; what is there by then is saved."""
-    clock = Clock(60 * asked.minutes, looks() if asked.rehearse else time.monotonic)
-    module = _module(asked.command)
-    _check(asked, module)
+    clock = Clock(60 * arguments.minutes, looks() if arguments.rehearse else time.monotonic)
+    module = _module(arguments.command)
+    _check(arguments, module)
+    import torch
     from results import Results
     from sitting import Sitting
 
     from synpos_lib import runtime
 
     runtime.use_threads()
-    asked_for = {name: str(value) for name, value in vars(asked).items() if value is not None and name != "command"}
-    results = Results(asked.out, asked.command, **asked_for)
-    if not asked.rehearse:
-        signal.signal(signal.SIGALRM, _too_late)
-        signal.alarm(int(clock.seconds) + GRACE)
-    since = time.monotonic()
+    torch.backends.cudnn.benchmark = True  # the shapes of a training never change
+    settings = {name: str(v) for name, v in vars(arguments).items() if v is not None and name != "command"}
+    results = Results(arguments.out, arguments.command, **settings)
     with tempfile.TemporaryDirectory() as scratch:
-        sitting = Sitting(clock, results, Path(scratch), asked.data, asked.weights, asked.seed, asked.rehearse)
-        finished = False
+        sitting = Sitting(
+            clock, results, Path(scratch), arguments.data, arguments.weights, arguments.seed, arguments.rehearse
+        )
+        ready = module.prepare(sitting)  # what is missing or damaged is found before a minute is spent
+        finished, since = False, time.monotonic()
+        if not arguments.rehearse:
+            signal.signal(signal.SIGALRM, _too_late)
+            signal.alarm(int(clock.left()) + GRACE)
         try:
-            if asked.command != "bench":
-                importlib.import_module("bench").run(sitting, clock.part(BENCH_SHARE))
-                results.save()
-            module.run(sitting)
+            if arguments.command != "bench":
+                _bench(sitting, clock.part(BENCH_SHARE))
+            module.run(sitting, *ready)
             finished = True
-        except TimeoutError:
+        except TooLate:
             print("cut short: what was there is saved", flush=True)
         finally:
             signal.alarm(0)
             results.about["seconds"] = round(time.monotonic() - since, 1)
             results.save(finished)
-            print(f"{asked.out}: {len(results.rows)} numbers, {results.about['seconds']:.0f} s", flush=True)
+            print(f"{arguments.out}: {len(results.rows)} numbers, {results.about['seconds']:.0f} s", flush=True)
+
+
+def _bench(sitting, clock: Clock) -> None:
+    """Sitting 0, at the head of another one: whatever goes wrong in it, that one goes on."""
+    try:
+        importlib.import_module("bench").run(sitting, clock)
+    except Exception as error:
+        print(f"the bench failed ({type(error).__name__}: {error}); the sitting goes on without it", flush=True)
+    sitting.results.save()
 
 
 def _module(command: str):
@@ -103,31 +122,31 @@ def _module(command: str):
         ) from error
 
 
-def _check(asked: argparse.Namespace, module) -> None:
+def _check(arguments: argparse.Namespace, module) -> None:
     """One sentence before the first minute is spent."""
     import torch
 
-    shortest = 1 if asked.command == "bench" else SHORTEST
-    if asked.minutes < shortest:
-        raise Problem(f"{asked.minutes:g} minutes are too few for {asked.command}: give at least {shortest}")
+    shortest = 1 if arguments.command == "bench" else SHORTEST
+    if arguments.minutes < shortest:
+        raise Problem(f"{arguments.minutes:g} minutes are too few for {arguments.command}: give at least {shortest}")
     for name in ("data", "weights"):
-        folder = getattr(asked, name)
+        folder = getattr(arguments, name)
         if folder is not None and not folder.is_dir():
             raise Problem(f"there is no folder {folder}: correct --{name}")
-    if asked.rehearse:
+    if arguments.rehearse:
         return
     if not torch.cuda.is_available():
         raise Problem("torch sees no card here: rent one, install its driver, or try the sitting with --rehearse")
     free, needed = torch.cuda.mem_get_info()[0] / 1e9, getattr(module, "NEEDS_GB", 4)
     if free < needed:
         raise Problem(
-            f"{asked.command} needs {needed} GB of memory on the card, and {free:.1f} GB are free: "
+            f"{arguments.command} needs {needed} GB of memory on the card, and {free:.1f} GB are free: "
             "end what else runs there, or take a larger card"
         )
 
 
 def _too_late(signum: int, frame: object) -> None:
-    raise TimeoutError
+    raise TooLate
 
 
 if __name__ == "__main__":

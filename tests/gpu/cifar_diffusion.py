@@ -5,13 +5,15 @@ its noise; no label, no second view. It goes on from the weights of an earlier s
 """
 
 import dataclasses
+import json
 
 from cifar import load
 from results import read_weights
 from sitting import Sitting, ask, train
 
+from synpos_lib import runtime
 from synpos_lib.data import catalog
-from synpos_lib.diffusion.training import PAPER_TRAINING
+from synpos_lib.diffusion.training import PAPER_TRAINING, TrainingConfig
 from synpos_lib.diffusion.unet import PAPER
 from synpos_lib.errors import Problem
 from synpos_lib.evaluate.judge import train_judge
@@ -27,31 +29,31 @@ TRAINING_SHARE = 0.7  # of what is left after the judge
 NEEDS_GB = 30
 
 
-def run(sitting: Sitting) -> None:
+def prepare(sitting: Sitting) -> tuple:
+    """The images, the recipe, and the weights to go on from with the number of images that they have seen."""
     learned, test = load(sitting)
-    anchors = catalog.take(test, slice(20 if sitting.tiny else 1000))
-    widths = (8, 8, 16) if sitting.tiny else (128, 256, 512)
-    judge = train_judge(sitting.scratch / "judge", learned, test, epochs=1 if sitting.tiny else 6, widths=widths)
-    sitting.results.add("judge", factor="what", value=judge.accuracy["what"], n=len(test))
-    config = dataclasses.replace(RECIPE, seed=sitting.seed)
+    config = RECIPE
     if sitting.tiny:
         network = dataclasses.replace(NETWORK, channels=(8, 16), groups=4, layers=1)
         config = dataclasses.replace(config, batch=8, warmup=2, unet=network)
     start, before = None, 0
     if sitting.weights is not None:
         start, earlier = read_weights(sitting.weights, VARIANT)
-        if earlier["unet"] != _plain(dataclasses.asdict(config.unet)):
+        if earlier["unet"] != json.loads(json.dumps(dataclasses.asdict(config.unet))):
             raise Problem(f"the weights in {sitting.weights} are of another network: begin without --weights")
-        before = earlier["images_seen"] + earlier.get("images_before", 0)
+        before = earlier["images_seen"] + earlier["images_before"]
+    seed = runtime.derive(sitting.seed, "after", before)  # other batches than the sittings before had
+    return learned, test, dataclasses.replace(config, seed=seed), start, before
+
+
+def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, config: TrainingConfig, start, before) -> None:
+    anchors = catalog.take(test, slice(20 if sitting.tiny else 1000))
+    widths = (8, 8, 16) if sitting.tiny else (128, 256, 512)
+    judge = train_judge(sitting.scratch / "judge", learned, test, epochs=1 if sitting.tiny else 6, widths=widths)
+    sitting.results.add("judge", factor="what", value=judge.accuracy["what"], n=len(test))
     sitting.results.add("training", variant=VARIANT, measure="images seen in earlier sittings", value=before)
     clock = sitting.clock.part(TRAINING_SHARE)
-    unet = train(sitting, clock, VARIANT, learned.images, config, start)
-    sitting.results.about["recipes"][VARIANT]["images_before"] = before
+    unet = train(sitting, clock, VARIANT, learned.images, config, start, images_before=before)
     sitting.results.save()
     probed = catalog.take(learned, slice(5_000))
     ask(sitting, sitting.clock, VARIANT, unet, judge, probed, anchors, SETTINGS)
-
-
-def _plain(tree: dict) -> dict:
-    """As it comes back from JSON."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in tree.items()}

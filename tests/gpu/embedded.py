@@ -26,9 +26,13 @@ TRAINING_SHARE = 0.7  # of the time of a variant; the rest is for the questions
 NEEDS_GB = 8  # of free memory
 
 
-def run(sitting: Sitting) -> None:
-    sizes = (512, 40) if sitting.tiny else (20_000, 1_000)  # as the shipped weights saw them; anchors
-    learned, anchors = (catalog.load("scenes", split, n=n) for split, n in zip(("train", "val"), sizes, strict=True))
+def prepare(sitting: Sitting) -> tuple:
+    """As many images as the shipped weights saw, and held-out anchors."""
+    sizes = (512, 40) if sitting.tiny else (20_000, 1_000)
+    return tuple(catalog.load("scenes", split, n=n) for split, n in zip(("train", "val"), sizes, strict=True))
+
+
+def run(sitting: Sitting, learned: catalog.Images, anchors: catalog.Images) -> None:
     shown = catalog.take(learned, slice(8_000))
     judge = train_judge(sitting.scratch / "judge", shown, anchors, epochs=1 if sitting.tiny else 8)
     for factor, accuracy in judge.accuracy.items():

@@ -74,14 +74,14 @@ def read(folder: Path, name: str) -> tuple[catalog.Images, catalog.Images]:
     read_parts.sort(key=lambda part: part[1]["rows"])
     pixels = torch.from_numpy(np.concatenate([part for part, _ in read_parts])).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([label for _, about in read_parts for label in about["labels"]])
-    made, start = [], 0
+    sets, start = [], 0
     for split, count in first["splits"].items():
         images, y = pixels[start : start + count], labels[start : start + count]
         print(f"{name} {split}: {count} images", flush=True)
         digest = catalog.fingerprint(images, y)
-        made.append(catalog.Images(images, y, None, tuple(first["classes"]), name, split, digest))
+        sets.append(catalog.Images(images, y, None, tuple(first["classes"]), name, split, digest))
         start += count
-    return made[0], made[1]
+    return sets[0], sets[1]
 
 
 def _sheets(pixels: np.ndarray) -> Iterator[bytes]:

@@ -18,18 +18,18 @@ def record(folder: Path, name: str) -> Path:
     command = f"python tests/gpu {about['sitting']}"
     if target.exists() and files.read_json(target / "manifest.json")["command"] != command:
         raise Problem(f"{target} is a recording of something else: choose another name than '{name}'")
-    made = about["provenance"]
-    if made["commit"] == "unknown" and about["code"] == recorded.sources_code(sources(about["sitting"])):
-        made["commit"] = runtime.commit()  # the code travelled without its history, and is the same
+    origin = about["provenance"]
+    if origin["commit"] == "unknown" and about["code"] == recorded.sources_code(sources(about["sitting"])):
+        origin["commit"] = runtime.commit()  # the code travelled without its history, and is the same
     manifest = {
         "profile": "gpu",
         "command": command,
-        "time": made["time"],
-        "commits": [made["commit"]],
-        "hardware": [made["hardware"]],
+        "time": origin["time"],
+        "commits": [origin["commit"]],
+        "hardware": [origin["hardware"]],
         **{key: about[key] for key in ("seconds", "finished", "recipes", "sheet")},
         "asked": {key: about[key] for key in ("minutes", "seed", "weights") if key in about},
-        "provenance": made,
+        "provenance": origin,
         "tables": {},
         "figures": {},
         "runs": {},
@@ -53,15 +53,15 @@ def record(folder: Path, name: str) -> Path:
 def _keep(path: Path, data: bytes, about: dict) -> dict:
     """Write a table or a picture; what the manifest says of it."""
     files.write_bytes(path, data)
-    made = about["provenance"]
-    said = {
+    origin = about["provenance"]
+    entry = {
         "text": f"{about['sitting']}: {path.name.split('.')[1].replace('_', ' ')}",
         "notebook": None,
         "sources": sources(about["sitting"]),
         "runs": [],
         "sha256": files.sha256(path),
         "code": about["code"],
-        "made": made["time"],
-        **{key: made[key] for key in ("hardware", "commit", "versions")},
+        "made": origin["time"],
+        **{key: origin[key] for key in ("hardware", "commit", "versions")},
     }
-    return {path.name: said}
+    return {path.name: entry}

@@ -26,7 +26,7 @@ ROW = 20  # images in a row of the sheet
 
 
 class Results:
-    def __init__(self, folder: Path, sitting: str, **asked: object):
+    def __init__(self, folder: Path, sitting: str, **settings: object):
         if folder.exists() and any(folder.iterdir()):
             raise Problem(f"{folder} is not empty: name another folder for the results of this sitting")
         self.folder = folder
@@ -35,7 +35,7 @@ class Results:
         self.sheet: list[Tensor] = []
         self.about = {
             "sitting": sitting,
-            **asked,
+            **settings,
             "finished": False,
             "code": recorded.sources_code(sources(sitting)),
             "provenance": provenance(),
@@ -66,9 +66,9 @@ class Results:
         """Write all that is there; what is written is what `read` believes."""
         contents = {"results.csv": self._table()} | ({"sheet.png": self._picture()} if self.sheet else {})
         room = ALL_LIMIT - MIB - sum(map(len, contents.values()))
-        for name, data in packed(self.weights).items():
+        for name, data in in_files(self.weights).items():
             if len(contents) + 2 > FILES or len(data) > room:
-                print(f"{name} and what would follow is left out: more than {FILES} files or 64 MiB", flush=True)
+                print(f"no weights from {name} on: they would be more than {FILES} files or 64 MiB", flush=True)
                 break
             contents[name] = data
             room -= len(data)
@@ -98,20 +98,20 @@ class Results:
 
 def sources(sitting: str) -> list[str]:
     """The files that a sitting's numbers come from, beside the library; in the repository."""
-    names = dict.fromkeys(("sitting", "bench", sitting.replace("-", "_")))
-    return [str(HERE.relative_to(runtime.REPOSITORY) / f"{name}.py") for name in names]
+    names = dict.fromkeys(("sitting", "bench", "cifar", "clock", sitting.replace("-", "_"), "../benchmarks/ssl_step"))
+    return [str((HERE / f"{name}.py").resolve().relative_to(runtime.REPOSITORY)) for name in names]
 
 
 def provenance() -> dict:
     """Of the library, with the card."""
-    made = runtime.provenance()
+    origin = runtime.provenance()
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
-        made["card"] = {"name": card.name, "memory_gb": round(card.total_memory / 1e9, 1), "cuda": torch.version.cuda}
-    return made
+        origin["card"] = {"name": card.name, "memory_gb": round(card.total_memory / 1e9, 1), "cuda": torch.version.cuda}
+    return origin
 
 
-def packed(weights: dict[str, Tensor]) -> dict[str, bytes]:
+def in_files(weights: dict[str, Tensor]) -> dict[str, bytes]:
     """The weights as the contents of as few safetensors files as fit, in order."""
     from safetensors.torch import save
 

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from synpos_lib.evaluate.judge import Judge
 from synpos_lib.processes import Processes
 from synpos_lib.tables import share
 
-COMPILE_FROM = 150  # seconds of a training: compiling costs up to a minute of them
+COMPILE_FROM = 100  # seconds of a training: below, compiling would take too large a share of them
+TRIAL = 10  # steps, to see how fast a step is
 RANGES = 10  # of t, for the error
 
 
@@ -38,57 +41,95 @@ class Sitting:
 
 
 def train(
-    sitting: Sitting, clock: Clock, variant: str, images: torch.Tensor, config: training.TrainingConfig, start=None
+    sitting: Sitting,
+    clock: Clock,
+    variant: str,
+    images: torch.Tensor,
+    config: training.TrainingConfig,
+    start=None,
+    **more,
 ) -> UNet:
     """Train a diffusion model until the clock says stop, its rate following the share that is gone; its average.
 
-    With `start`, the weights of an earlier sitting, network and average begin there, the optimiser afresh.
+    With `start`, the weights of an earlier sitting, network and average begin there, the optimiser afresh. `more` is
+    kept with the recipe of the weights.
     """
     where, here = sitting.device, Processes(0, 1, sitting.device)
-    torch.manual_seed(runtime.derive(config.seed, "gpu", variant))
+    torch.manual_seed(runtime.derive(config.seed, "gpu"))
     unet = UNet(config.unet).to(where)
     if start is not None:
         unet.load_state_dict(start)
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
     optimizer = training.make_optimizer(unet, config)
     images = images.to(where)
-    compiled = where.type == "cuda" and clock.seconds >= COMPILE_FROM
-    losses = torch.compile(training.losses) if compiled else training.losses
-    parameters = sum(weight.numel() for weight in unet.parameters())
-    recipe = {**dataclasses.asdict(config), "steps": None, "started_from": start is not None, "compiled": compiled}
-    save_now = clock.every(60)
     sums = torch.zeros(2, RANGES, device=where)
-    step = warm = 0
-    began = clock.left()  # and again once the first steps are done, so that compiling is not counted
     unet.train()
-    while (gone := clock.gone()) < 1:
+
+    def one_step(step: int, progress: float, errors) -> torch.Tensor:
         batch = training.draw(images, step, config)
-        error = training.train_step(unet, ema, optimizer, batch, step, config, here, progress=gone, losses=losses)
-        if gone > 1 - config.decay:  # at the end of the training, not on its way
+        error = training.train_step(unet, ema, optimizer, batch, step, config, here, progress=progress, errors=errors)
+        if progress > 1 - config.decay:  # at the end of the training, not on its way
             sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
+        return error
+
+    errors, step = fastest(sitting, clock, variant, one_step)
+    clock, first = Clock(clock.left(), clock.now), step
+    recipe = {**dataclasses.asdict(config), "steps": None, "compiled": errors is not None, **more}
+    save_now = clock.every(60)
+    while (gone := clock.gone()) < 1:
+        error = one_step(step, gone, errors)
         step += 1
-        if step == 10:
-            _wait(where)
-            warm, began = step, clock.left()
         if save_now():
             sitting.results.keep(variant, ema, {**recipe, "images_seen": step * config.batch})
             sitting.results.save()
             print(f"{variant}: {step * config.batch:,} images, loss {error.mean().item():.4f}", flush=True)
     _wait(where)
-    seconds = began - clock.left()
-    if step <= warm:  # there was time for no more than the first steps
-        warm, seconds = 0, clock.seconds
-    recipe |= {"images_seen": step * config.batch, "seconds": round(clock.seconds, 1)}
-    sitting.results.keep(variant, ema, recipe)
+    sitting.results.keep(variant, ema, {**recipe, "images_seen": step * config.batch})
     add = sitting.results.add
-    add("training", variant=variant, measure="parameters", value=parameters)
+    add("training", variant=variant, measure="parameters", value=sum(weight.numel() for weight in unet.parameters()))
     add("training", variant=variant, measure="images seen", value=step * config.batch)
-    add(
-        "training", variant=variant, measure="images per second", value=round((step - warm) * config.batch / seconds, 1)
-    )
+    speed = (step - first) * config.batch / max(clock.seconds, 1e-9)
+    add("training", variant=variant, measure="images per second", value=round(speed, 1))
     for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
-        add("loss", variant=variant, t=f"{i * training.T // RANGES} to {(i + 1) * training.T // RANGES}", value=value)
+        add("training loss", variant=variant, t=times(i), value=value)
     return ema
+
+
+def times(i: int) -> str:
+    """One of the ranges of t."""
+    return f"{i * training.T // RANGES} to {(i + 1) * training.T // RANGES}"
+
+
+def fastest(sitting: Sitting, clock: Clock, variant: str, one_step) -> tuple[Callable | None, int]:
+    """The compiled errors where compiling works, pays and is faster, else None; and how many steps the trial took."""
+    add, step = sitting.results.add, 0
+
+    def trial(errors) -> float:
+        nonlocal step
+        start = time.perf_counter()
+        for _ in range(TRIAL):
+            one_step(step, 0.0, errors)
+            step += 1
+        _wait(sitting.device)
+        return (time.perf_counter() - start) / TRIAL
+
+    if sitting.device.type != "cuda" or clock.seconds < COMPILE_FROM:
+        return None, step
+    trial(None)  # warms up
+    plain = trial(None)
+    add("compiling", variant=variant, measure="seconds of a step", value=plain)
+    try:
+        errors = torch.compile(training.squared_errors)
+        start = time.perf_counter()
+        one_step(step, 0.0, errors)
+        _wait(sitting.device)
+        add("compiling", variant=variant, measure="seconds to compile", value=time.perf_counter() - start)
+        compiled = trial(errors)
+    except Exception as error:  # whatever a compiler may say: the training goes on without it
+        print(f"{variant}: not compiled ({type(error).__name__}: {error})", flush=True)
+        return None, step
+    add("compiling", variant=variant, measure="seconds of a compiled step", value=compiled)
+    return (errors if compiled < plain else None), step
 
 
 def _wait(where: torch.device) -> None:
@@ -97,19 +138,20 @@ def _wait(where: torch.device) -> None:
 
 
 def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, train, held_out, settings) -> None:
-    """Samples, the probes of every block, and what is kept of held-out anchors; what there is no time for is left out.
+    """Samples, error, the probes of every block, and what is kept of held-out anchors, as far as there is time.
 
     `settings` are (steps, share of t to which the anchor is noised, w); the first two are always asked.
     """
     samples = 40 if sitting.tiny else 2000
-    made = draw_freely(unet, samples, seed=sitting.seed)
-    sitting.results.show(f"20 samples of {variant}", made[:20])
-    seen, real = judge(made), judge(held_out.images)
+    images = draw_freely(unet, samples, seed=sitting.seed)
+    sitting.results.show(f"20 samples of {variant}", images[:20])
+    seen, real = judge(images), judge(held_out.images)
     value, spread = quality.kid(real["features"], seen["features"], size=min(500, samples), seed=sitting.seed)
     sitting.results.add(
         "quality", variant=variant, measure="KID in the judge's features", value=value, std=spread, n=samples
     )
     _keep(sitting, variant, unet, judge, held_out, settings[:2])
+    _error(sitting, variant, unet, held_out.images)
     for t in (50,) if sitting.tiny else (50, 200):
         if not clock.left():
             break
@@ -127,14 +169,28 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
         _keep(sitting, variant, unet, judge, held_out, [setting])
 
 
+@torch.no_grad()
+def _error(sitting: Sitting, variant: str, unet: UNet, images: torch.Tensor) -> None:
+    """The error on held-out images with the network's own bottleneck and all skips, alike for every variant."""
+    config = training.TrainingConfig(unet=unet.config, batch=128, second_view=0.0, seed=sitting.seed)
+    images, sums = images.to(sitting.device), torch.zeros(2, RANGES, device=sitting.device)
+    for step in range(2 if sitting.tiny else 40):
+        batch = training.draw(images, step, config)
+        with runtime.autocast(sitting.device):
+            error = training.losses(unet, batch)
+        sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
+    for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
+        sitting.results.add("loss", variant=variant, t=times(i), value=value, n=len(images))
+
+
 def _keep(sitting: Sitting, variant: str, unet: UNet, judge: Judge, anchors, settings) -> None:
     """How often an image has the factor of its anchor: one image for each anchor, at every setting."""
     for steps, anchor_time, w in settings:
         steps = steps // 5 if sitting.tiny else steps
         about = dict(variant=variant, sampler="ddim", steps=steps, anchor_time=anchor_time, w=w)
         mixing = BottleneckMixing(unet, w=w, steps=steps, anchor_time=anchor_time, sampler="ddim")
-        made = mixing.generate(anchors.images, 1, sitting.seed)[:, 0]
-        seen, truth = judge.labels(made), {"what": anchors.labels, "where": anchors.where}
+        images = mixing.generate(anchors.images, 1, sitting.seed)[:, 0]
+        seen, truth = judge.labels(images), {"what": anchors.labels, "where": anchors.where}
         for factor, labels in seen.items():
             estimate = share(labels == truth[factor])
             sitting.results.add("kept", **about, factor=factor, **estimate._asdict())

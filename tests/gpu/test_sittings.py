@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,10 @@ import record  # noqa: E402
 import results  # noqa: E402
 import sitting  # noqa: E402
 from clock import Clock, looks  # noqa: E402
+from nearly import same_numbers  # noqa: E402
+
+sys.path.append(str(HERE.parent / "diffusion"))
+import tiny  # noqa: E402
 
 from synpos_lib import recorded  # noqa: E402
 from synpos_lib.data import catalog  # noqa: E402
@@ -120,14 +125,19 @@ def test_embedded_asks_every_variant_alike(home):
 
 def test_a_later_sitting_goes_on_from_the_weights_of_an_earlier_one(home, parts, tmp_path, monkeypatch):
     begun = []
-    monkeypatch.setattr(cifar_diffusion, "train", lambda *args: begun.append(args[-1]) or 1 / 0)
+    monkeypatch.setattr(cifar_diffusion, "train", lambda *args, **more: begun.append((*args, more)) or 1 / 0)
     words = ["--rehearse", "--minutes", "3", "--data", str(parts), "--weights", str(home / "cifar-diffusion")]
     with pytest.raises(ZeroDivisionError):
         main(["cifar-diffusion", *words, "--out", str(tmp_path / "out")])
     weights, recipe = results.read_weights(home / "cifar-diffusion", "cifar10")
-    assert all(torch.equal(begun[0][name], value) for name, value in weights.items())
+    *_, config, start, more = begun[0]
+    assert all(torch.equal(start[name], value) for name, value in weights.items())
     training = rows(tmp_path / "out", "training")
-    assert training.value.tolist() == [recipe["images_seen"]]
+    assert training.value.tolist() == [recipe["images_seen"]] == [more["images_before"]]
+    first = sitting.training.TrainingConfig(unet=config.unet, seed=0)
+    images = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
+    x, other = (sitting.training.draw(images, 0, settings).x0 for settings in (config, first))
+    assert not torch.equal(x[:8], other[:8]), "not the batches of the sitting before"
     assert not results.read(tmp_path / "out")["finished"]  # what was there is saved all the same
 
 
@@ -138,7 +148,8 @@ def test_the_arms_of_a_sitting_have_equal_epochs_and_are_asked_on_their_way(home
     curve, final = rows(home / "cifar-ssl", "curve"), rows(home / "cifar-ssl", "accuracy")
     assert set(curve[curve.arm == "simclr"].measure) == {"loss", "knn", "linear", "rank"}
     assert "pull" in set(curve[curve.arm == "clsp-simclr"].measure)
-    assert len(final) == 6 and set(final.measure) == {"linear", "kNN"}
+    assert len(final) == 8 and set(final.measure) == {"linear", "kNN"}
+    assert set(final.arm) == {"untrained", *epochs.index} and (final[final.arm == "untrained"].epoch == 0).all()
     positives = rows(home / "cifar-ssl", "positives").set_index("measure").value
     assert positives["candidates of each anchor"] in (1, 2)
 
@@ -195,7 +206,7 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
         def labels(self, images):
             return dict.fromkeys(("what", "where"), torch.zeros(len(images), dtype=torch.long))
 
-    def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, losses):
+    def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):
         now[0] += 0.25
         key = json.dumps(sitting.dataclasses.asdict(config))
         trained.setdefault(key, []).append((now[0], progress))
@@ -212,7 +223,8 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
     clock = Clock(60 * minutes, lambda: now[0])
     clock.part(1 / 8)
     now[0] += 60 * minutes / 8  # the bench
-    embedded.run(sitting.Sitting(clock, out, tmp_path, None, None, 0, True))
+    desk = sitting.Sitting(clock, out, tmp_path, None, None, 0, True)
+    embedded.run(desk, *embedded.prepare(desk))
     assert now[0] <= 60 * minutes + 5
     spans = [steps[-1][0] - steps[0][0] for steps in trained.values()]
     assert len(spans) == 4 and max(spans) - min(spans) < 0.1 * max(spans)
@@ -220,6 +232,44 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
     kept = rows(tmp_path / "out", "kept")
     counts = kept.groupby("variant").size()
     assert len(counts) == 4 and counts.min() >= 4  # what and where, at s = t and at half of it
+
+
+@pytest.mark.parametrize("compiled", ["fast", "slow", "broken"])
+def test_what_compiling_gains_is_tried_and_a_broken_compiler_ends_nothing(compiled, tmp_path, monkeypatch):
+    now = [0.0]
+
+    def one_step(step, progress, errors):
+        assert progress == 0
+        if errors == "compiled" and compiled == "broken":
+            raise RuntimeError("no compiler")
+        now[0] += {"fast": 0.5, "slow": 2.0}[compiled] if errors else 1.0
+
+    out = results.Results(tmp_path / "out", "embedded")
+    desk = SimpleNamespace(device=SimpleNamespace(type="cuda"), results=out)
+    monkeypatch.setattr(torch, "compile", lambda function: "compiled")
+    monkeypatch.setattr(sitting, "_wait", lambda where: None)
+    monkeypatch.setattr(sitting.time, "perf_counter", lambda: now[0])
+    errors, steps = sitting.fastest(desk, Clock(1000, lambda: now[0]), "plain", one_step)
+    assert errors == ("compiled" if compiled == "fast" else None)
+    assert steps == 2 * sitting.TRIAL + (sitting.TRIAL if compiled != "broken" else 0)
+    measures = [row["measure"] for row in out.rows]
+    assert measures[0] == "seconds of a step" and len(measures) == (1 if compiled == "broken" else 3)
+    assert sitting.fastest(desk, Clock(50, lambda: now[0]), "plain", one_step) == (None, 0)  # too short a training
+
+
+def test_the_compiled_function_makes_no_schedule_and_equals_the_plain_one():
+    config = sitting.training.TrainingConfig(unet=tiny.unet(pooled=True, heard=True), batch=4, skip_drop=0.5)
+    unet, graphs = UNet(config.unet), []
+
+    def backend(graph, inputs):
+        graphs.append(str(graph.graph))
+        return graph.forward
+
+    errors = torch.compile(sitting.training.squared_errors, backend=backend, fullgraph=True)
+    batch = sitting.training.draw(torch.randint(0, 256, (9, 3, 32, 32), dtype=torch.uint8), 0, config)
+    found, expected = (sitting.training.losses(unet, batch, f) for f in (errors, None))
+    assert same_numbers(found, expected)
+    assert len(graphs) == 1 and "cumprod" not in graphs[0] and "conv" in graphs[0]
 
 
 # ------------------------------------------------------------------------------------------------- packing
@@ -298,6 +348,7 @@ def test_what_cannot_be_is_said_in_one_sentence(words, sentence, parts, tmp_path
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert re.search(sentence, error), error
+    assert not (tmp_path / "out").exists(), "the corrected command must find an empty folder"
 
 
 def test_too_little_memory_or_a_full_folder_is_refused_before_a_minute_is_spent(tmp_path, capsys, monkeypatch):

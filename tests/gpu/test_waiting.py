@@ -14,6 +14,8 @@ from synpos_lib.data.catalog import Images
 from synpos_lib.diffusion import model, training
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import PAPER, UNet
+from synpos_lib.evaluate import linear
+from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.processes import Processes
 
 HERE = Processes(0, 1, CUDA)
@@ -92,6 +94,16 @@ def test_no_step_of_the_diffusion_training_waits(name):
                 ema, anchors=torch.zeros(2, 3, 32, 32, device=CUDA), sampler=sampler, steps=2, anchor_time=0.5
             )
             assert made.device == CUDA and made.shape == (2, 3, 32, 32)
+
+
+def test_the_last_questions_are_answered_on_the_card():
+    labels, rows = torch.arange(40) % 4, slice(0, 20)
+    with PretendCard():
+        z = torch.rand(40, 8, device=CUDA)
+        weight, bias = linear.fit(z[rows], z[rows], labels[rows], epochs=2, batch=8)
+        assert weight.device == bias.device == CUDA
+        with pytest.raises(DataDependentOutputException):  # at its end, where the hits are counted
+            knn_accuracy(z[rows], labels[rows], z, labels)
 
 
 def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys):
