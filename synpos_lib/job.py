@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import stat
-import sys
 import time
 import traceback
 import uuid
@@ -60,7 +59,6 @@ class _Said:
 
 def _execute(job: dict, name: str, target: Path, threads: int, said: _Said) -> str:
     """Run the notebook, keep it whole or failed, and return the error's last line, if any."""
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema spends a second on and never needs here
     import papermill
 
     words = ("SYNPOS_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
