@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = ("test_smoke.py", "test_workflow.py", "test_browser_lab.py", "test_browser_pages.py")
 BLOCK = Path(__file__).parent / "offline"  # its sitecustomize.py blocks sockets when a Python starts
 REPOSITORY = Path(__file__).parents[1]
 
@@ -25,3 +26,17 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where several processes share the tests, the longest files come first: then no core is idle at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was not tried for want of a browser."""
+    skipped = sum("no Chromium" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        tests = "1 browser test was" if skipped == 1 else f"{skipped} browser tests were"
+        terminalreporter.write_line(f"{tests} skipped: there is no Chromium here (apt install chromium)")

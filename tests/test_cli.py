@@ -1,4 +1,5 @@
 import importlib
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,3 +110,31 @@ def test_jupyterlab_looks_for_no_update_of_itself(monkeypatch):
     module, name = next(word for word in started[0] if "check_for_updates_class" in word).split("=")[1].rsplit(".", 1)
     assert getattr(importlib.import_module(module), name)("4.0").__class__.__name__ == "NeverCheckForUpdate"
     assert any(word.endswith("00_start_here.ipynb") for word in started[0])
+
+
+def test_the_test_command_says_how_long_it_takes_and_ends_at_the_first_failure(monkeypatch, capsys):
+    ran = []
+
+    def run(command, cwd):
+        ran.append(command[2])
+        return SimpleNamespace(returncode=int(command[2] == failing))
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    failing = "pytest"
+    assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "pytest"]
+    said = capsys.readouterr().out.splitlines()
+    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/3] style", "style: passed after 0 s"]
+    assert said[-1] == "tests: failed after 0 s"
+    failing = "ruff"
+    assert cli.main(["test"]) == 1 and ran[3:] == ["ruff"]
+    failing = ""
+    assert cli.main(["test"]) == 0 and capsys.readouterr().out.endswith("all tests passed\n")
+
+
+@pytest.mark.parametrize("cores, processes", [(1, None), (2, "2"), (16, "4")])
+def test_the_tests_use_every_core_up_to_four(monkeypatch, cores, processes):
+    ran = []
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr(cli.subprocess, "run", lambda words, cwd: ran.append(words) or SimpleNamespace(returncode=0))
+    assert cli.main(["test"]) == 0
+    assert (ran[-1][ran[-1].index("-n") + 1] if "-n" in ran[-1] else None) == processes
