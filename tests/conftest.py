@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 sys.path[:0] = [str(REPOSITORY), str(BLOCK)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(BLOCK), str(REPOSITORY)])
 os.environ.update({"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
-os.environ["OMP_NUM_THREADS"] = "1"  # small batches are fastest on one thread, above all beside other work
+os.environ.update({"OMP_NUM_THREADS": "1", "SYNPOS_THREADS": "1"})  # fastest for small batches beside other work
 
 import blocked  # noqa: E402 (from the folder put on the path above)
 
