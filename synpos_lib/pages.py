@@ -5,7 +5,10 @@ Code is folded, formulas are MathML, colours follow the reader's light or dark s
 
 import html
 import re
+import sys
 from pathlib import Path
+
+sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema loads for a second and never needs here
 
 LOOK = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
@@ -188,12 +191,17 @@ FORMULA = re.compile(
 )
 
 
-def _markdown(text: str) -> str:
-    """Markdown as HTML, with formulas as MathML; links between notebooks lead from page to page."""
+def markdown(text: str) -> str:
+    """Markdown as HTML."""
     from nbconvert.filters import markdown2html
 
+    return markdown2html(text)
+
+
+def _markdown(text: str) -> str:
+    """Markdown as HTML, with formulas as MathML; links between notebooks lead from page to page."""
     formulas: list[str] = []
-    page = markdown2html(without_formulas(text, formulas))
+    page = markdown(without_formulas(text, formulas))
     page = re.sub(r"<[^>]*>", lambda tag: PLACE.sub("", tag[0]), page)  # such as the ids made from headings
     page = PLACE.sub(lambda place: formulas[int(place[1])], page)
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="../index.html#\1"', page)  # of several jobs, perhaps

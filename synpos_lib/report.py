@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from synpos_lib import claims as rules
-from synpos_lib import files, published, runtime
+from synpos_lib import files, pages, published, runtime
 from synpos_lib.errors import Problem, suggest
 from synpos_lib.profiles import notebook_names, read_notebook
 from synpos_lib.runs import read_run
@@ -222,10 +222,8 @@ figcaption { font-size: 0.9em } .claims { border-collapse: collapse; width: 100%
 
 def heading(notebook: str) -> str:
     """The question in a notebook's title and the paragraph below it."""
-    from nbconvert.filters import markdown2html
-
     question, _, text = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n\n")
-    return f"<h4>{html.escape(question.lstrip('# '))}</h4>" + markdown2html(text.split("\n|")[0])
+    return f"<h4>{html.escape(question.lstrip('# '))}</h4>" + pages.markdown(text.split("\n|")[0])
 
 
 def verdict_as_html(row) -> str:

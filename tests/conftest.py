@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = ("test_smoke.py", "test_workflow.py", "test_browser_lab.py", "test_browser_pages.py")
 BLOCK = Path(__file__).parent / "offline"  # its sitecustomize.py blocks sockets when a Python starts
 REPOSITORY = Path(__file__).parents[1]
 
 sys.path[:0] = [str(REPOSITORY), str(BLOCK)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(BLOCK), str(REPOSITORY)])
 os.environ.update({"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"})
+os.environ.update({"OMP_NUM_THREADS": "1", "SYNPOS_THREADS": "1"})  # fastest for small batches beside other work
 
 import blocked  # noqa: E402 (from the folder put on the path above)
 
@@ -20,15 +22,10 @@ blocked.block()
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Small batches are fastest on one thread, above all beside other work; no test changes that for the next."""
+    """One thread, whoever imported torch before."""
     import torch
 
-    from synpos_lib import runtime
-
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "use_threads", lambda: 1)
-        yield
 
 
 @pytest.fixture
@@ -37,3 +34,17 @@ def full_precision(monkeypatch):
     from synpos_lib import runtime
 
     monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where several processes share the tests, the longest files come first: then no core is idle at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what was not tried for want of a browser."""
+    skipped = sum("no Chromium" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        tests = "1 browser test was" if skipped == 1 else f"{skipped} browser tests were"
+        terminalreporter.write_line(f"{tests} skipped: there is no Chromium here (apt install chromium)")

@@ -124,3 +124,34 @@ def test_tests_that_compute_run_once_more_as_on_the_oldest_processor(monkeypatch
     (weakest,) = (words for words, env in runs if cli.WEAKEST.items() <= env.items())
     assert {f"tests/{name}" for name in cli.NUMERIC} <= set(weakest) and "not slow" in weakest
     assert all(env == before for words, env in runs if words is not weakest)
+
+
+def test_the_test_command_says_how_long_it_takes_and_ends_at_the_first_failure(monkeypatch, capsys):
+    ran = []
+
+    def run(command, cwd, env):
+        ran.append(command[2])
+        return SimpleNamespace(returncode=int(command[2] == failing))
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    failing = "pytest"
+    assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "pytest"]
+    said = capsys.readouterr().out.splitlines()
+    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/4] style", "style: passed after 0 s"]
+    assert said[-1] == "tests: failed after 0 s"
+    failing = "ruff"
+    assert cli.main(["test"]) == 1 and ran[3:] == ["ruff"]
+    failing = ""
+    assert cli.main(["test"]) == 0 and capsys.readouterr().out.endswith("all tests passed\n")
+
+
+@pytest.mark.parametrize("cores, processes", [(1, None), (2, "2"), (16, "4")])
+def test_the_tests_use_every_core_up_to_four(monkeypatch, cores, processes):
+    ran = []
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda words, cwd, env: ran.append(words) or SimpleNamespace(returncode=0)
+    )
+    assert cli.main(["test"]) == 0
+    for words in ran[-2:]:
+        assert (words[words.index("-n") + 1] if "-n" in words else None) == processes

@@ -6,6 +6,7 @@ import math
 import os
 import socket
 
+import children
 import numpy as np
 import pytest
 import torch
@@ -184,7 +185,7 @@ def worker(rank, port, folder):
     add_tiny_encoder()
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
     results = {name: one_step(training(name, pretrain.processes())) for name in TOGETHER}
     torch.save(results, folder / f"{rank}.pt")
     run = pretrain.pretrain(
@@ -201,7 +202,7 @@ def test_two_processes_equal_one(tmp_path, full_precision):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(worker, (port, tmp_path), nprocs=2)
+    multiprocessing.start_processes(worker, (port, tmp_path), nprocs=2, start_method=children.METHOD)
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     whole = pretrain.pretrain(tmp_path / "one", config("simclr"), some_images()).metrics()
     run = read_run(tmp_path / "run")

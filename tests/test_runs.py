@@ -2,69 +2,70 @@
 
 import json
 import os
+import random
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from pathlib import Path
 
+import children
+import numpy
 import pytest
 import torch
 
+from synpos_lib import runtime
 from synpos_lib.errors import Problem
 from synpos_lib.runs import open_run, read_run
 
-TRAINING = """
-    import sys, pathlib, random, numpy, torch
-    from synpos_lib import runtime
-    from synpos_lib.runs import open_run
 
-    folder, die_at = pathlib.Path(sys.argv[1]), int(sys.argv[2])
-    torch.set_num_threads(1)
+def training(folder, die_at):
+    """Sixty steps; before one of them, this process may die."""
     with open_run(folder, {"steps": 60}) as run:
-        if not run.done:
-            runtime.seed_all(3)
-            model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
-            optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
-            parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-            first = 0
-            if state := run.load():
-                first = state["step"]
-                runtime.restore_random_state(state["random"])
-                for name, part in parts.items():
-                    part.load_state_dict(state[name])
-            for step in range(first, 60):
-                if step == die_at:
-                    import os, signal; os.kill(os.getpid(), signal.SIGKILL)
-                x = torch.randn(16, 4) * random.random() + numpy.random.rand()
-                loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-                optimizer.zero_grad(); loss.backward(); optimizer.step(); schedule.step()
-                run.log(step=step, loss=loss.item())
-                if (step + 1) % 7 == 0:
-                    state = {name: part.state_dict() for name, part in parts.items()}
-                    run.save({"step": step + 1, "random": runtime.random_state(), **state})
-            run.finish(loss=loss.item(), weight=model[0].weight.double().sum().item())
-"""
+        if run.done:
+            return
+        runtime.seed_all(3)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 1))
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 60)
+        parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        first = 0
+        if state := run.load():
+            first = state["step"]
+            runtime.restore_random_state(state["random"])
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+        for step in range(first, 60):
+            if step == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            x = torch.randn(16, 4) * random.random() + numpy.random.rand()
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            run.log(step=step, loss=loss.item())
+            if (step + 1) % 7 == 0:
+                state = {name: part.state_dict() for name, part in parts.items()}
+                run.save({"step": step + 1, "random": runtime.random_state(), **state})
+        run.finish(loss=loss.item(), weight=model[0].weight.double().sum().item())
 
 
 def train(folder, die_at=-1):
-    command = [sys.executable, "-c", textwrap.dedent(TRAINING), str(folder), str(die_at)]
-    return subprocess.run(command, capture_output=True, text=True)
+    """The training in a process of its own: its exit code and its words."""
+    said = folder.parent / "said"
+    return children.run(training, folder, die_at, said=said), said.read_text()
 
 
 def test_a_run_killed_three_times_equals_the_uninterrupted_one(tmp_path):
-    assert train(tmp_path / "whole").returncode == 0
+    code, words = train(tmp_path / "whole")
+    assert code == 0, words
     for step in (3, 20, 48):
-        assert train(tmp_path / "killed", die_at=step).returncode == -signal.SIGKILL
-    last = train(tmp_path / "killed")
-    assert "continued from its checkpoint" in last.stdout
+        assert train(tmp_path / "killed", die_at=step)[0] == -signal.SIGKILL
+    assert "continued from its checkpoint" in train(tmp_path / "killed")[1]
     whole, killed = read_run(tmp_path / "whole"), read_run(tmp_path / "killed")
     assert whole.metrics() == killed.metrics() and len(whole.metrics()) == 60
     assert {**whole.results, "seconds": 0} == {**killed.results, "seconds": 0}
-    assert "reused, same configuration" in train(tmp_path / "killed").stdout
+    assert "reused, same configuration" in train(tmp_path / "killed")[1]
 
 
 def test_a_changed_configuration_starts_anew_names_the_field_and_keeps_the_earlier_run(tmp_path, capsys):

@@ -13,22 +13,23 @@ w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
 """
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
 from synpos_lib import runtime
 from synpos_lib.diffusion.features import features
 from synpos_lib.diffusion.training import T, alpha_bar, check_labels, q_sample
 from synpos_lib.errors import Problem, suggest
 
-SAMPLERS = {
-    "ddpm": (DDPMScheduler, {"clip_sample": False}),
-    "ddim": (DDIMScheduler, {"clip_sample": False}),
-    "dpm++": (DPMSolverMultistepScheduler, {}),  # second order, deterministic
+SAMPLERS = {  # of diffusers, which takes seconds to load
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "dpm++": ("DPMSolverMultistepScheduler", {}),  # second order, deterministic
 }
 
 
 def scheduler(sampler, steps, prediction):
     """A diffusers scheduler whose times are linspace(-1, T - 1, steps + 1) from the end, -1 left out."""
+    import diffusers
+
     if sampler not in SAMPLERS:
         raise Problem(f"unknown sampler '{sampler}': {suggest(sampler, SAMPLERS)}")
     if not 1 <= steps <= T or T % steps:
@@ -36,7 +37,9 @@ def scheduler(sampler, steps, prediction):
         nearest = min(good, key=lambda k: abs(k - steps))
         raise Problem(f"steps must divide the {T} timesteps, and {steps} does not: the nearest is {nearest}")
     kind, settings = SAMPLERS[sampler]
-    made = kind(num_train_timesteps=T, prediction_type=prediction, timestep_spacing="trailing", **settings)
+    made = getattr(diffusers, kind)(
+        num_train_timesteps=T, prediction_type=prediction, timestep_spacing="trailing", **settings
+    )
     made.set_timesteps(steps)
     return made
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from torch import nn
 
 from synpos_lib.errors import Problem, suggest
@@ -63,6 +62,8 @@ EMBEDDED = UNetConfig(
 class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
+        from diffusers import UNet2DModel  # takes seconds to load
+
         self.config = config
         levels = range(len(config.channels))
         down = ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels]

@@ -1,4 +1,4 @@
-"""A real browser and a real JupyterLab. Where there is no Chromium, these tests are skipped, and say so."""
+"""A real browser and a real JupyterLab. Without a Chromium these tests are skipped; the last lines say so."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def browser():
     """Debian's Chromium, driven by Playwright; closed before the next module, as its event loop allows no other."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        pytest.skip("there is no Chromium here, so nothing was tried in a browser: apt install chromium")
+        pytest.skip("there is no Chromium here")  # counted in tests/conftest.py
     from playwright.sync_api import sync_playwright
 
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)

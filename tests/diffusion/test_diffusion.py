@@ -3,11 +3,11 @@
 import copy
 import dataclasses
 import hashlib
+import os
 import signal
-import subprocess
-import sys
-import textwrap
+import types
 
+import children
 import pytest
 import tiny
 import torch
@@ -232,36 +232,39 @@ def test_a_shortened_recipe_does_not_average_its_random_start():
     assert not model.recipe("paper").ema_warmup and model.recipe("paper", steps=5000).ema_warmup
 
 
-TRAIN = """
-    import dataclasses, os, pathlib, signal, sys, types
-    import torch
-    from synpos_lib.diffusion import model, training
-    from synpos_lib.diffusion.unet import UNetConfig
-
-    torch.set_num_threads(1)
-    unet = UNetConfig(image_size=16, patch=2, channels=(8, 16), attention=(), middle_attention=False, layers=1,
-                      groups=4, dropout=0.1, pooled=True, prediction="v_prediction")
+def trained(folder, die_at):
+    """Nine steps; after one that is saved, this process may die."""
+    unet = tiny.unet(image_size=16, patch=2, dropout=0.1, pooled=True, prediction="v_prediction")
     config = training.TrainingConfig(unet=unet, steps=9, batch=8, warmup=2)
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    die_at = int(sys.argv[2])
+
     def maybe_die(step, ema):
         if step == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
     images = types.SimpleNamespace(images=images, fingerprint="f")
-    model.train(pathlib.Path(sys.argv[1]), images, config, save_every=2, on_save=maybe_die)
-"""
+    model.train(folder, images, config, save_every=2, on_save=maybe_die)
 
 
-def train(folder, die_at=-1, launcher=()):
-    command = [sys.executable, *launcher, str(folder.parent / "train.py"), str(folder), str(die_at)]
-    (folder.parent / "train.py").write_text(textwrap.dedent(TRAIN))
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+def trained_by_two(folder):
+    """The same as with `torchrun --nproc_per_node=2`, whose processes begin as copies of this one."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", start_method=children.METHOD)
+    elastic_launch(config, trained)(folder, -1)
+
+
+def train(folder, die_at=-1):
+    """The training in a process of its own: its exit code and its words."""
+    said = folder.parent / "said"
+    return children.run(trained, folder, die_at, said=said), said.read_text()
 
 
 def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
-    assert train(tmp_path / "whole").returncode == 0
-    assert train(tmp_path / "killed", die_at=4).returncode == -signal.SIGKILL
-    assert train(tmp_path / "killed").returncode == 0
+    code, words = train(tmp_path / "whole")
+    assert code == 0, words
+    assert train(tmp_path / "killed", die_at=4)[0] == -signal.SIGKILL
+    assert train(tmp_path / "killed")[0] == 0
     whole, killed = (read_run(tmp_path / name) for name in ("whole", "killed"))
     assert whole.metrics() == killed.metrics()
     for part in ("unet", "ema"):
@@ -279,12 +282,11 @@ def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_would(tmp_path):
-    assert train(tmp_path / "one").returncode == 0
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=29511")
-    done = train(tmp_path / "two", launcher=launcher)
-    assert done.returncode == 0, done.stderr[-2000:]
-    again = train(tmp_path / "two", launcher=launcher)
-    assert again.returncode == 0 and "reused" in again.stdout, "a finished training is not waited for"
+    assert train(tmp_path / "one")[0] == 0
+    said = tmp_path / "said"
+    assert children.run(trained_by_two, tmp_path / "two", said=said) == 0, said.read_text()[-2000:]
+    again = children.run(trained_by_two, tmp_path / "two", said=said)
+    assert again == 0 and "reused" in said.read_text(), "a finished training is not waited for"
     one, two = (read_run(tmp_path / name).final()["unet"] for name in ("one", "two"))
     assert all(torch.allclose(one[name], two[name], atol=2e-2) for name in one)
 

@@ -77,7 +77,8 @@ class Laboratory:
     @property
     def environment(self) -> dict[str, str]:
         places = {"SYNPOS_NOTEBOOKS": str(self.notebooks), "SYNPOS_OUTPUTS": str(self.outputs)}
-        return {**os.environ, **places, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        ours = {key: value for key, value in os.environ.items() if key != "SYNPOS_THREADS"}  # the workflow shares cores
+        return {**ours, **places, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "synpos_lib.cli", *words]
