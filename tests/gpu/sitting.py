@@ -152,6 +152,7 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
     )
     _keep(sitting, variant, unet, judge, held_out, settings[:2])
     _error(sitting, variant, unet, held_out.images)
+    sitting.results.save()
     for t in (50,) if sitting.tiny else (50, 200):
         if not clock.left():
             break
@@ -162,6 +163,7 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
                     probe, factor = measure.split()
                     about = dict(variant=variant, block=block, t=t, factor=factor, measure=probe)
                     sitting.results.add("probes", **about, value=value, n=len(held_out))
+    sitting.results.save()
     for i, setting in enumerate(settings[2:], 2):
         if not clock.left():
             print(f"no time is left for {len(settings) - i} of {len(settings)} settings of {variant}", flush=True)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE))
 
 import bench  # noqa: E402 (beside this file)
 import cifar_diffusion  # noqa: E402
+import cifar_ssl  # noqa: E402
 import embedded  # noqa: E402
 import packed  # noqa: E402
 import record  # noqa: E402
@@ -232,6 +233,113 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
     kept = rows(tmp_path / "out", "kept")
     counts = kept.groupby("variant").size()
     assert len(counts) == 4 and counts.min() >= 4  # what and where, at s = t and at half of it
+
+
+@pytest.mark.parametrize(("minutes", "slower"), [(6, 1), (6, 3), (12, 1)])
+def test_a_continued_diffusion_model_ends_in_time_on_a_pretend_card(minutes, slower, parts, tmp_path, monkeypatch):
+    now, steps = [0.0], []
+
+    def takes(seconds, value=None):
+        def done(*args, **settings):
+            now[0] += slower * seconds
+            return value(*args, **settings) if callable(value) else value
+
+        return done
+
+    class Judge:
+        accuracy = {"what": 0.9}
+
+        def __call__(self, images):
+            return {"features": torch.rand(len(images), 4)}
+
+        def labels(self, images):
+            return {"what": torch.zeros(len(images), dtype=torch.long)}
+
+    def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):
+        now[0] += slower * 0.07
+        steps.append(progress)
+        return torch.ones(len(batch.x0))
+
+    blank = takes(5.0, lambda self, anchors, k, seed: torch.zeros(len(anchors), k, 3, 32, 32, dtype=torch.uint8))
+    monkeypatch.setattr(sitting.training, "train_step", train_step)
+    monkeypatch.setattr(sitting.BottleneckMixing, "generate", blank)
+    monkeypatch.setattr(sitting, "draw_freely", takes(3, lambda unet, n, seed: torch.zeros(n, 3, 32, 32).byte()))
+    probed = pd.DataFrame([{"block": "mid", "t": 50, "linear what": 0.5}])
+    monkeypatch.setattr(sitting.probes, "probe_blocks", takes(8, lambda *args, **settings: probed))
+    monkeypatch.setattr(cifar_diffusion, "train_judge", takes(20, lambda *args, **settings: Judge()))
+    out = results.Results(tmp_path / "out", "cifar-diffusion")
+    desk = sitting.Sitting(Clock(60 * minutes, lambda: now[0]), out, tmp_path, parts, None, 0, True)
+    ready = cifar_diffusion.prepare(desk)
+    now[0] += 10 + 60 * minutes / 8  # reading, the bench
+    cifar_diffusion.run(desk, *ready)
+    assert now[0] <= 60 * minutes + main.__globals__["GRACE"]
+    assert steps[-1] > 0.98 and sum(row["table"] == "kept" for row in out.rows) >= 2
+
+
+@pytest.mark.parametrize(
+    ("minutes", "slower", "steps"), [(6, 1, 10), (6, 3, 5), (6, 8, 2), (12, 1, 10), (3, 1, 5), (3, 8, 2)]
+)
+def test_three_arms_end_in_time_on_a_pretend_card(minutes, slower, steps, tmp_path, monkeypatch):
+    now, trained = [0.0], []
+
+    class Mixing:
+        def __init__(self, unet, *, w, steps, anchor_time):
+            self.steps = steps
+
+        def generate(self, anchors, k, seed):
+            now[0] += slower * 1e-4 * len(anchors) * self.steps  # 50 s for a candidate of 50,000 anchors in 10 steps
+            return torch.zeros(len(anchors), k, 3, 2, 2, dtype=torch.uint8)
+
+    def pretrain(folder, config, images, positives=None, *, probe=None, on_epoch=None):
+        rows, speed = [], {"simclr": 22_000}.get(config.method, 15_000) / slower
+        for epoch in range(config.epochs):
+            now[0] += len(images) / speed * 1.05  # a little slower than in the trial
+            row = {"epoch": epoch + 1, "loss": 1.0, "images_per_second": speed}
+            if probe and ((epoch + 1) % config.probe_every == 0 or epoch + 1 == config.epochs):
+                row |= probe(None)
+            rows.append(row)
+            if on_epoch:
+                on_epoch(rows)
+        if on_epoch:
+            trained.append((config.method, config.epochs))
+        now[0] += 1
+        return SimpleNamespace(metrics=lambda: rows, results={"seconds": 1.0})
+
+    def probe(encoder):
+        now[0] += 2
+        return {"knn": 0.5, "linear": 0.5, "rank": 3.0}
+
+    def last(encoder, learned, test, seed):
+        now[0] += 12
+        return [{"metric": "kNN", "value": 0.5, "n": len(test)}]
+
+    monkeypatch.setattr(cifar_ssl, "BottleneckMixing", Mixing)
+    monkeypatch.setattr(cifar_ssl.pretrain, "pretrain", pretrain)
+    for name in ("untrained", "load_encoder"):
+        monkeypatch.setattr(cifar_ssl.pretrain, name, lambda run: None)
+    monkeypatch.setattr(cifar_ssl, "questions", lambda learned, test: probe)
+    monkeypatch.setattr(cifar_ssl, "linear_and_knn", last)
+    monkeypatch.setattr(cifar_ssl.time, "perf_counter", lambda: now[0])
+    images = [torch.zeros(n, 3, 2, 2, dtype=torch.uint8) for n in (50_000, 10_000)]
+    learned, test = (catalog.Images(x, torch.arange(len(x)) % 10, None, (), "x", "train", "x") for x in images)
+    out = results.Results(tmp_path / "out", "cifar-ssl")
+    desk = sitting.Sitting(Clock(60 * minutes, lambda: now[0]), out, tmp_path, None, None, 0, False)
+    now[0] += 15 + 60 * minutes / 8  # reading, the bench
+    if (minutes, slower) == (3, 8):
+        with pytest.raises(Problem, match="an epoch of the three arms takes .*: give more minutes"):
+            cifar_ssl.run(desk, learned, test, None, 1000)
+    else:
+        cifar_ssl.run(desk, learned, test, None, 1000)
+        epochs = {count for _, count in trained}
+        assert [arm for arm, _ in trained] == list(cifar_ssl.ARMS) and len(epochs) == 1
+        assert now[0] > 60 * minutes * 0.6 or slower > 1, "the time is used"
+    assert now[0] <= 60 * minutes + main.__globals__["GRACE"]
+    found = rows_of(out, "positives")
+    assert found["steps of sampling"] == steps and found["candidates of each anchor"] in (1, 2)
+
+
+def rows_of(out, table):
+    return {row["measure"]: row["value"] for row in out.rows if row["table"] == table}
 
 
 @pytest.mark.parametrize("compiled", ["fast", "slow", "broken"])
