@@ -35,7 +35,7 @@ Results: outputs/PROFILE/index.html
 OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # those with a value
 OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
-TIME_OF_TESTS = "The tests take about 4 minutes on two cores with AVX-512, and 12 with AVX2."
+TIME_OF_TESTS = "The tests take about 5 minutes on two cores with AVX-512, and 10 to 12 without."
 ALLOWED = {"command", "--as", "--help"}  # with record
 NUMERIC = ("diffusion", "evaluate", "methods", "mixing", "data/test_corruptions.py", "data/test_views.py")
 NUMERIC += ("test_classify.py", "test_optim.py", "test_pretrain.py", "test_runtime.py")  # tests that compute
