@@ -28,6 +28,17 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def figures_as_before():
+    """No test leaves an open figure, or the style that a notebook sets, to whichever test comes next."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        import matplotlib.pyplot
+
+        matplotlib.pyplot.close("all")
+        matplotlib.rc_file_defaults()
+
+
 @pytest.fixture
 def full_precision(monkeypatch):
     """float32 wherever the test runs: bfloat16, on processors that have it, is too coarse to compare digits."""

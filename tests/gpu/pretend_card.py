@@ -4,15 +4,24 @@
         ...                            # code on runtime.device(), which is cuda here
     assert card.waits == []
 
+Use it in a test `@on_a_pretend_card`, which runs in a process of its own: what makes torch believe in a card stays
+there.
+
 An operation on two devices is refused as on a real card. Reading a number of the card, and a copy that is not
 `non_blocking`, make a processor wait until the card has done all it was given: these are listed, or refused where
 there is no number to read.
 """
 
 import contextlib
+import functools
+import inspect
+from collections.abc import Callable
 from unittest import mock
 
+import children
+import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel  # noqa: F401 (not while patched)
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -69,3 +78,18 @@ class PretendCard(TorchDispatchMode):
             self.waits.append(f"{operation}: a copy {'from' if moved else 'to'} the card")
         with self.fake:
             return operation(*args, **kwargs)
+
+
+def on_a_pretend_card(test: Callable) -> Callable:
+    """A test that runs in a copy of this process; it may take parameters, and no fixtures."""
+
+    def run(tmp_path, **parameters):
+        if torch.cuda.is_available():
+            pytest.skip("there is a real card here")
+        words = tmp_path / "words"
+        assert children.run(functools.partial(test, **parameters), said=words) == 0, words.read_text()
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    taken = [inspect.Parameter("tmp_path", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    run.__signature__ = inspect.Signature(taken + list(inspect.signature(test).parameters.values()))
+    return run

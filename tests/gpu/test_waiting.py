@@ -2,11 +2,12 @@
 
 import copy
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from pretend_card import CUDA, PretendCard
+from pretend_card import CUDA, PretendCard, on_a_pretend_card
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from synpos_lib import methods, pretrain, runtime
@@ -36,6 +37,7 @@ def narrow(network, **changes):
     return dataclasses.replace(network, channels=(32, 32), **changes)
 
 
+@on_a_pretend_card
 def test_the_pretend_card_notices_what_a_card_would():
     with PretendCard() as card:
         there = torch.rand(4, 3, device=CUDA)
@@ -54,10 +56,10 @@ def test_the_pretend_card_notices_what_a_card_would():
 @pytest.mark.parametrize(
     ("name", "fits"), [(name, True) for name in (*BASES, *ROLES)] + [(name, False) for name in ("supcon", *ROLES)]
 )
-def test_no_step_of_pretraining_waits(name, fits, monkeypatch):
+@on_a_pretend_card
+def test_no_step_of_pretraining_waits(name, fits):
     config = pretrain.Config(method=name, encoder="tiny", batch=8, epochs=2)
-    with PretendCard() as card:
-        monkeypatch.setattr(runtime, "fits", lambda size, where: fits)
+    with PretendCard() as card, mock.patch.object(runtime, "fits", lambda size, where: fits):
         trainer = pretrain._Training(config, methods.recipe(name), some_images(), some_positives(), HERE)
         assert next(trainer.method.parameters()).device == CUDA
         assert trainer.images.device.type == ("cuda" if fits else "cpu")
@@ -71,6 +73,7 @@ def test_no_step_of_pretraining_waits(name, fits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["embedded", "plain", "paper", "conditional"])
+@on_a_pretend_card
 def test_no_step_of_the_diffusion_training_waits(name):
     config = {
         "embedded": training.TrainingConfig(),
@@ -96,6 +99,7 @@ def test_no_step_of_the_diffusion_training_waits(name):
             assert made.device == CUDA and made.shape == (2, 3, 32, 32)
 
 
+@on_a_pretend_card
 def test_the_last_questions_are_answered_on_the_card():
     labels, rows = torch.arange(40) % 4, slice(0, 20)
     with PretendCard():
@@ -106,9 +110,9 @@ def test_the_last_questions_are_answered_on_the_card():
             knn_accuracy(z[rows], labels[rows], z, labels)
 
 
-def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys):
-    with PretendCard():
-        assert runtime.fits(40 * 10**9, CUDA) and not runtime.fits(41 * 10**9, CUDA)
+def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (80 * 10**9, 80 * 10**9))
+    assert runtime.fits(40 * 10**9, CUDA) and not runtime.fits(41 * 10**9, CUDA)
     assert "41.0 GB of images stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
     assert not runtime.fits(1, torch.device("cpu"))
 

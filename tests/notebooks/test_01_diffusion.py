@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import matplotlib
 import pandas as pd
 import pytest
 import torch
@@ -25,8 +24,7 @@ def run_cells(variables: dict, *names: str) -> dict:
 def opened(tmp_path, monkeypatch):
     """The notebook with its own parameters and imports, up to where it loads images; results go to a folder."""
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
-    with matplotlib.rc_context():  # opening a notebook sets the style of its figures
-        yield run_cells({"pd": pd}, "parameters", "setup")
+    return run_cells({"pd": pd}, "parameters", "setup")
 
 
 def test_a_copy_of_any_training_image_is_found(opened, tmp_path):
