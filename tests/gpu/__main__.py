@@ -21,7 +21,7 @@ class TooLate(BaseException):
 
 
 SITTINGS = ("bench", "embedded", "cifar-diffusion", "cifar-ssl")
-SHORTEST = 3  # minutes of a sitting; the bench takes 1
+SHORTEST, LONGEST = 3, 1440  # minutes of a sitting; the bench takes 1
 BENCH_SHARE = 1 / 8  # of every sitting, at its head
 
 
@@ -127,8 +127,9 @@ def _check(arguments: argparse.Namespace, module) -> None:
     import torch
 
     shortest = 1 if arguments.command == "bench" else SHORTEST
-    if arguments.minutes < shortest:
-        raise Problem(f"{arguments.minutes:g} minutes are too few for {arguments.command}: give at least {shortest}")
+    if not shortest <= arguments.minutes <= LONGEST:
+        what = f"{arguments.minutes:g} minutes are not what {arguments.command} can use"
+        raise Problem(f"{what}: give from {shortest} to {LONGEST}")
     for name in ("data", "weights"):
         folder = getattr(arguments, name)
         if folder is not None and not folder.is_dir():

@@ -440,8 +440,10 @@ def test_every_flipped_bit_of_a_part_is_noticed(parts, tmp_path):
     ("words", "sentence"),
     [
         (["embedded", "--minutes", "6"], "torch sees no card here: rent one, .* or try the sitting with --rehearse"),
-        (["embedded", "--minutes", "2"], "2 minutes are too few for embedded: give at least 3"),
-        (["bench", "--minutes", "0.5"], "0.5 minutes are too few for bench: give at least 1"),
+        (["embedded", "--minutes", "2"], "2 minutes are not what embedded can use: give from 3 to 1440"),
+        (["bench", "--minutes", "0.5"], "0.5 minutes are not what bench can use: give from 1 to 1440"),
+        (["embedded", "--minutes", "nan"], "nan minutes are not what embedded can use"),
+        (["embedded", "--minutes=-6"], "-6 minutes are not what embedded can use"),
         (["cifar-diffusion", "--data", "/nowhere"], "there is no folder /nowhere: correct --data"),
         (["cifar-ssl", "--rehearse"], "name its results with --weights"),
         (["cifar-diffusion", "--rehearse", "--data", "{here}"], "no 'cifar10' in"),
