@@ -20,7 +20,12 @@ class TooLate(BaseException):
     """The time is over, GRACE included; no error, so that nothing takes it for one of its own."""
 
 
-SITTINGS = ("bench", "embedded", "cifar-diffusion", "cifar-ssl")
+SITTINGS = {
+    "bench": "what the card can do",
+    "embedded": "small diffusion models of the embedded images, in equal time",
+    "cifar-diffusion": "a diffusion model of CIFAR-10 (needs --data; goes on from --weights)",
+    "cifar-ssl": "CLSP with that model's positives (needs --data and --weights)",
+}
 SHORTEST, LONGEST = 3, 1440  # minutes of a sitting; the bench takes 1
 BENCH_SHARE = 1 / 8  # of every sitting, at its head
 
@@ -28,8 +33,8 @@ BENCH_SHARE = 1 / 8  # of every sitting, at its head
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python tests/gpu", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="WHAT")
-    for name in SITTINGS:
-        sub = commands.add_parser(name, help=f"sitting {SITTINGS.index(name)}")
+    for name, text in SITTINGS.items():
+        sub = commands.add_parser(name, help=text)
         sub.add_argument("--minutes", type=float, default=6.0, help="after which it has ended (default: 6)")
         sub.add_argument("--out", type=Path, required=True, help="an empty folder for what it brings home")
         sub.add_argument("--data", type=Path, help="CIFAR-10: packed parts, or a data root as SYNPOS_DATA")
@@ -84,7 +89,7 @@ def sit(arguments: argparse.Namespace) -> None:
             clock, results, Path(scratch), arguments.data, arguments.weights, arguments.seed, arguments.rehearse
         )
         ready = module.prepare(sitting)  # what is missing or damaged is found before a minute is spent
-        finished, since = False, time.monotonic()
+        finished = False
         if not arguments.rehearse:
             signal.signal(signal.SIGALRM, _too_late)
             signal.alarm(int(clock.left()) + GRACE)
@@ -97,7 +102,6 @@ def sit(arguments: argparse.Namespace) -> None:
             print("cut short: what was there is saved", flush=True)
         finally:
             signal.alarm(0)
-            results.about["seconds"] = round(time.monotonic() - since, 1)
             results.save(finished)
             print(f"{arguments.out}: {len(results.rows)} numbers, {results.about['seconds']:.0f} s", flush=True)
 

@@ -1,9 +1,12 @@
 """CIFAR-10 for a sitting: from packed parts, or from a data root as everywhere else."""
 
+import os
+
 import packed
 from sitting import Sitting
 
 from synpos_lib.data import catalog
+from synpos_lib.errors import Problem
 
 NAME = "cifar10"
 
@@ -13,6 +16,8 @@ def load(sitting: Sitting) -> tuple[catalog.Images, catalog.Images]:
     if sitting.data is not None and packed.is_packed(sitting.data, NAME):
         sets = packed.read(sitting.data, NAME)
     else:
+        if sitting.data is None and "SYNPOS_DATA" not in os.environ:
+            raise Problem("this sitting needs CIFAR-10: name its packed parts, or a folder that holds it, with --data")
         sets = tuple(catalog.load(NAME, split, root=sitting.data) for split in packed.SPLITS)
     if sitting.tiny:
         sets = tuple(catalog.take(images, slice(300)) for images in sets)

@@ -14,6 +14,8 @@ from synpos_lib.errors import Problem
 def record(folder: Path, name: str) -> Path:
     """Write outputs/recorded/<name>, weights left out; a recording of something else is not replaced."""
     about = read(folder)
+    if "rehearse" in about and about["rehearse"] != "False":
+        raise Problem(f"{folder} is a rehearsal, whose numbers mean nothing: record what a card has measured")
     target = recorded.FOLDER / name
     command = f"python tests/gpu {about['sitting']}"
     if target.exists() and files.read_json(target / "manifest.json")["command"] != command:

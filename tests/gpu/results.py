@@ -11,6 +11,7 @@ would be too much are left out, in whole files from the last one on.
 
 import csv
 import io
+import time
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ class Results:
             raise Problem(f"{folder} is not empty: name another folder for the results of this sitting")
         self.folder = folder
         self.rows: list[dict] = []
+        self.since = time.monotonic()
         self.weights: dict[str, Tensor] = {}
         self.sheet: list[Tensor] = []
         self.about = {
@@ -72,6 +74,7 @@ class Results:
                 break
             contents[name] = data
             room -= len(data)
+        self.about["seconds"] = round(time.monotonic() - self.since, 1)
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, data in contents.items():
             files.write_bytes(self.folder / name, data)
@@ -144,8 +147,9 @@ def read_weights(folder: Path, variant: str) -> tuple[dict[str, Tensor], dict]:
 
     about = read(folder)
     if variant not in about["recipes"]:
-        known = ", ".join(about["recipes"]) or "none at all"
-        raise Problem(f"{folder} holds no weights of '{variant}' but of {known}: name the results of another sitting")
+        raise Problem(
+            f"{folder} holds no weights of '{variant}', as it is of the sitting {about['sitting']}: name another"
+        )
     stored: dict[str, Tensor] = {}
     for name in about["files"]:
         if name.endswith(".safetensors"):

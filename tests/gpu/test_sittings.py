@@ -139,7 +139,8 @@ def test_a_later_sitting_goes_on_from_the_weights_of_an_earlier_one(home, parts,
     images = torch.arange(256, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 32, 32)
     x, other = (sitting.training.draw(images, 0, settings).x0 for settings in (config, first))
     assert not torch.equal(x[:8], other[:8]), "not the batches of the sitting before"
-    assert not results.read(tmp_path / "out")["finished"]  # what was there is saved all the same
+    about = results.read(tmp_path / "out")  # what was there is saved all the same
+    assert not about["finished"] and about["seconds"] > 0
 
 
 def test_the_arms_of_a_sitting_have_equal_epochs_and_are_asked_on_their_way(home):
@@ -157,6 +158,13 @@ def test_the_arms_of_a_sitting_have_equal_epochs_and_are_asked_on_their_way(home
 
 def test_a_recording_can_be_read_like_any_other(home, tmp_path, monkeypatch):
     monkeypatch.setattr(recorded, "FOLDER", tmp_path)
+    with pytest.raises(Problem, match="is a rehearsal, whose numbers mean nothing"):
+        record.record(home / "embedded", "card")
+    for name in ("embedded", "cifar-ssl"):  # as if a card had measured it
+        shutil.copytree(home / name, tmp_path / "home" / name)
+        about = json.loads((home / name / "sitting.json").read_text()) | {"rehearse": "False"}
+        (tmp_path / "home" / name / "sitting.json").write_text(json.dumps(about))
+    home = tmp_path / "home"
     assert main(["record", str(home / "embedded"), "--as", "card"]) == 0
     frame = recorded.load("gpu_embedded.kept")
     assert len(frame) == len(rows(home / "embedded", "kept")) and not frame.changed.any()
@@ -447,12 +455,14 @@ def test_every_flipped_bit_of_a_part_is_noticed(parts, tmp_path):
         (["cifar-diffusion", "--data", "/nowhere"], "there is no folder /nowhere: correct --data"),
         (["cifar-ssl", "--rehearse"], "name its results with --weights"),
         (["cifar-diffusion", "--rehearse", "--data", "{here}"], "no 'cifar10' in"),
+        (["cifar-diffusion", "--rehearse"], "this sitting needs CIFAR-10: name its packed parts, .* with --data"),
         (["cifar-ssl", "--rehearse", "--data", "{parts}", "--weights", "{here}"], "holds no results of a sitting"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(words, sentence, parts, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(bench, "run", lambda *args: None)
+    monkeypatch.delenv("SYNPOS_DATA", raising=False)
     words = [word.format(here=tmp_path, parts=parts) for word in words]
     assert main([*words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
@@ -478,7 +488,7 @@ def test_results_that_were_damaged_on_their_way_are_refused(home, tmp_path):
     (copy / "results.csv").write_text("table\n")
     with pytest.raises(Problem, match="results.csv is missing or is not what sitting.json says"):
         results.read(copy)
-    with pytest.raises(Problem, match="holds no weights of 'cifar10' but of as shipped, no second view"):
+    with pytest.raises(Problem, match="holds no weights of 'cifar10', as it is of the sitting embedded"):
         results.read_weights(home / "embedded", "cifar10")
 
 
