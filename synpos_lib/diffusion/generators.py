@@ -125,12 +125,12 @@ def _in_parts(n: int, k: int, seed: int, where, draw) -> torch.Tensor:
 def draw_freely(unet, n: int, *, steps: int = STEPS, sampler: str = SAMPLER, eta: float = 0.1, seed: int = 0):
     """n images without an anchor: uint8 (n, 3, H, W)."""
     where = next(unet.parameters()).device
-    made, batch = [], BATCH[where.type]
+    images, batch = [], BATCH[where.type]
     for i in range(0, n, batch):
         with runtime.autocast(where):
             x = sample(unet, min(batch, n - i), steps=steps, sampler=sampler, eta=eta, seed=runtime.derive(seed, i))
-        made.append(to_uint8(x).cpu())
-    return torch.cat(made)
+        images.append(to_uint8(x).cpu())
+    return torch.cat(images)
 
 
 def fingerprint(unet) -> str:

@@ -37,11 +37,11 @@ def scheduler(sampler, steps, prediction):
         nearest = min(good, key=lambda k: abs(k - steps))
         raise Problem(f"steps must divide the {T} timesteps, and {steps} does not: the nearest is {nearest}")
     kind, settings = SAMPLERS[sampler]
-    made = getattr(diffusers, kind)(
+    schedule = getattr(diffusers, kind)(
         num_train_timesteps=T, prediction_type=prediction, timestep_spacing="trailing", **settings
     )
-    made.set_timesteps(steps)
-    return made
+    schedule.set_timesteps(steps)
+    return schedule
 
 
 @torch.no_grad()

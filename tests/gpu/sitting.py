@@ -14,15 +14,14 @@ from results import Results
 from synpos_lib import runtime
 from synpos_lib.diffusion import training
 from synpos_lib.diffusion.generators import BottleneckMixing, draw_freely
+from synpos_lib.diffusion.model import RANGES
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate import probes, quality
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.processes import Processes
-from synpos_lib.tables import share
 
 COMPILE_FROM = 100  # seconds of a training: below, compiling would take too large a share of them
 TRIAL = 10  # steps, to see how fast a step is
-RANGES = 10  # of t, for the error
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def train(
         batch = training.draw(images, step, config)
         error = training.train_step(unet, ema, optimizer, batch, step, config, here, progress=progress, errors=errors)
         if progress > 1 - config.decay:  # at the end of the training, not on its way
-            sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
+            _sort(sums, batch, error)
         return error
 
     errors, step = fastest(sitting, clock, variant, one_step)
@@ -91,14 +90,20 @@ def train(
     add("training", variant=variant, measure="images seen", value=step * config.batch)
     speed = (step - first) * config.batch / max(clock.seconds, 1e-9)
     add("training", variant=variant, measure="images per second", value=round(speed, 1))
-    for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
-        add("training loss", variant=variant, t=times(i), value=value)
+    _tell(sitting, sums, "training loss", variant=variant)
     return ema
 
 
-def times(i: int) -> str:
-    """One of the ranges of t."""
-    return f"{i * training.T // RANGES} to {(i + 1) * training.T // RANGES}"
+def _sort(sums: torch.Tensor, batch: training.Batch, error: torch.Tensor) -> None:
+    """Add the errors of a batch, and how many they are, to the ranges of t: (2, RANGES)."""
+    sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
+
+
+def _tell(sitting: Sitting, sums: torch.Tensor, table: str, **row: object) -> None:
+    """The mean error in every range of t."""
+    for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
+        times = f"{i * training.T // RANGES} to {(i + 1) * training.T // RANGES}"
+        sitting.results.add(table, **row, t=times, value=value)
 
 
 def fastest(sitting: Sitting, clock: Clock, variant: str, one_step) -> tuple[Callable | None, int]:
@@ -183,9 +188,8 @@ def _error(sitting: Sitting, variant: str, unet: UNet, images: torch.Tensor) -> 
         batch = training.draw(images, step, config)
         with runtime.autocast(sitting.device):
             error = training.losses(unet, batch)
-        sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
-    for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
-        sitting.results.add("loss", variant=variant, t=times(i), value=value, n=len(images))
+        _sort(sums, batch, error)
+    _tell(sitting, sums, "loss", variant=variant, n=len(images))
 
 
 def _keep(sitting: Sitting, variant: str, unet: UNet, judge: Judge, anchors, settings) -> None:
@@ -195,7 +199,5 @@ def _keep(sitting: Sitting, variant: str, unet: UNet, judge: Judge, anchors, set
         about = dict(variant=variant, sampler="ddim", steps=steps, anchor_time=anchor_time, w=w)
         mixing = BottleneckMixing(unet, w=w, steps=steps, anchor_time=anchor_time, sampler="ddim")
         images = mixing.generate(anchors.images, 1, sitting.seed)[:, 0]
-        seen, truth = judge.labels(images), {"what": anchors.labels, "where": anchors.where}
-        for factor, labels in seen.items():
-            estimate = share(labels == truth[factor])
-            sitting.results.add("kept", **about, factor=factor, **estimate._asdict())
+        for row in judge.kept(images, anchors):
+            sitting.results.add("kept", **about, factor=row.pop("kept"), **row)

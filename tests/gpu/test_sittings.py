@@ -212,8 +212,8 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
         def __call__(self, images):
             return {"features": torch.rand(len(images), 4)}
 
-        def labels(self, images):
-            return dict.fromkeys(("what", "where"), torch.zeros(len(images), dtype=torch.long))
+        def kept(self, images, anchors):
+            return [{"kept": factor, "value": 0.5, "n": len(images)} for factor in ("what", "where")]
 
     def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):
         now[0] += 0.25
@@ -260,8 +260,8 @@ def test_a_continued_diffusion_model_ends_in_time_on_a_pretend_card(minutes, slo
         def __call__(self, images):
             return {"features": torch.rand(len(images), 4)}
 
-        def labels(self, images):
-            return {"what": torch.zeros(len(images), dtype=torch.long)}
+        def kept(self, images, anchors):
+            return [{"kept": "what", "value": 0.5, "n": len(images)}]
 
     def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):
         now[0] += slower * 0.07
