@@ -10,8 +10,8 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 # An activated environment that has what is needed is used as it is.
 active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
 if [[ -n "$active" && "$active" != "$PWD/.venv" && -x "$active/bin/python" ]]; then
-    if lacks="$("$active/bin/python" -m synpos_lib.environment test 2>/dev/null)"; then
-        exec "$active/bin/python" -m synpos_lib.cli "$@"
+    if lacks="$("$active/bin/python" -m synpos_lib.workflow.environment test 2>/dev/null)"; then
+        exec "$active/bin/python" -m synpos_lib.workflow.cli "$@"
     fi
     lacks="${lacks:-Python 3.11}"
     echo "The active environment $active lacks ${lacks//$'\n'/, }: using .venv instead." >&2
@@ -20,7 +20,7 @@ fi
 # .venv, made by this script; its stamp says that it was finished, and from which list.
 stamp=".venv/made-from-requirements.lock"
 if cmp -s requirements.lock "$stamp" && [[ -x .venv/bin/python ]]; then
-    exec .venv/bin/python -m synpos_lib.cli "$@"
+    exec .venv/bin/python -m synpos_lib.workflow.cli "$@"
 fi
 
 for python in python3 python3.14 python3.13 python3.12 python3.11 python; do
@@ -32,7 +32,7 @@ if [[ -z "$python" ]]; then
         "install one from python.org, or 'conda env create -f environment.yml' and activate it." >&2
     exit 2
 fi
-"$python" -m synpos_lib.cli --check "$@" || exit 2
+"$python" -m synpos_lib.workflow.cli --check "$@" || exit 2
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then exit 0; fi
 
 if [[ -e .venv ]]; then echo "Finishing or updating .venv."; else echo "Making .venv (once; several GB with torch)."; fi
@@ -45,11 +45,11 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check)
         sub(/^ *(Downloading|Using cached|Processing|Requirement already satisfied:) /, ""); size = $2 ~ /^[(]/ ? $2 " " $3 : ""
         sub(/.*\//, "", $1); printf "  [%d of at most %d] %s %s\n", ++n, total, $1, size; fflush() }
     /^Installing/ { print "  Unpacking; this takes a few minutes."; fflush() }'
-if broken="$(.venv/bin/python -m synpos_lib.environment --half-made)"; then :; else
+if broken="$(.venv/bin/python -m synpos_lib.workflow.environment --half-made)"; then :; else
     echo "Mending ${broken//$'\n'/, }."
     "${pip[@]}" install --quiet --ignore-installed --no-deps $broken
 fi
 echo "$PWD" > "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/synpos.pth"
 cp requirements.lock "$stamp"
 echo "Environment ready."
-exec .venv/bin/python -m synpos_lib.cli "$@"
+exec .venv/bin/python -m synpos_lib.workflow.cli "$@"

@@ -1,40 +1,11 @@
-# Which notebook comes after which, and how Snakemake runs one. `./run_all.sh` starts this; see notebooks/README.md.
-
-AFTER = {
-    "00_start_here": [],
-    "01_diffusion": [],
-    "02_latent_tsne": ["01_diffusion"],
-    "03_zeroed_features": ["01_diffusion"],
-    "04_interpolation_gallery": ["01_diffusion"],
-    "05_synthetic_positives": ["01_diffusion"],
-    "06_ssl_methods": ["05_synthetic_positives"],
-    "07_ssl_training": ["05_synthetic_positives"],
-    "08_linear_and_knn": ["07_ssl_training"],
-    "09_transfer": ["07_ssl_training"],
-    "10_ablations": ["07_ssl_training"],
-    "11_mixdiff": ["05_synthetic_positives"],
-    "12_diffusemix": ["07_ssl_training"],
-    "13_report": [
-        "00_start_here",
-        "02_latent_tsne",
-        "03_zeroed_features",
-        "04_interpolation_gallery",
-        "06_ssl_methods",
-        "07_ssl_training",
-        "08_linear_and_knn",
-        "11_mixdiff",
-        "12_diffusemix",
-        "09_transfer",
-        "10_ablations",
-    ],
-}
+# How Snakemake runs one job of the plan. `./run_all.sh` starts this; see notebooks/README.md.
 
 import json
 import os
 import sys
 from pathlib import Path
 
-from synpos_lib.workflow import end_with_parent
+from synpos_lib.workflow.graph import end_with_parent
 
 end_with_parent(int(os.environ.pop("SYNPOS_PARENT", os.getppid())))
 PLAN = json.loads(Path("plan.json").read_text())  # every job: its parameters and what it comes after
@@ -50,4 +21,4 @@ rule notebook:
     priority: lambda job: len(PLAN["jobs"]) - list(PLAN["jobs"]).index(job.name)  # reading order, where there is a choice
     threads: PLAN["threads"]
     shell:
-        "exec {params.python:q} -m synpos_lib.cli --job plan.json {wildcards.name:q} {threads} $PPID"
+        "exec {params.python:q} -m synpos_lib.workflow.cli --job plan.json {wildcards.name:q} {threads} $PPID"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("test_smoke.py", "test_workflow.py", "test_browser_lab.py", "test_browser_pages.py")
+LONGEST = ("test_smoke.py", "test_graph.py", "test_browser_lab.py", "test_browser_pages.py")
 BLOCK = Path(__file__).parent / "offline"  # its sitecustomize.py blocks sockets when a Python starts
 REPOSITORY = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ def figures_as_before():
 @pytest.fixture
 def full_precision(monkeypatch):
     """float32 wherever the test runs: bfloat16, on processors that have it, is too coarse to compare digits."""
-    from synpos_lib import runtime
+    from synpos_lib.core import runtime
 
     monkeypatch.setattr(runtime, "fast_bf16", lambda kind: False)
 

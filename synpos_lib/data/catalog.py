@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.data.decoded import SUFFIXES, Source, fingerprint, open_or_decode
-from synpos_lib.errors import Problem, suggest
 
 EMBEDDED = {  # name: what is drawn; the source set is `scenes`
     "scenes": {},

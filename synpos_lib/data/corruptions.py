@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.errors import Problem, suggest
-from synpos_lib.runtime import generator
+from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.runtime import generator
 
 CHUNK = 512  # images at once: bounds memory for large images
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synpos_lib import files
-from synpos_lib.errors import Problem
+from synpos_lib.core import files
+from synpos_lib.core.errors import Problem
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
@@ -171,7 +171,7 @@ def _write_array(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, ...])
 
 def _decoded(items: Sequence, size: int, label: str) -> Iterator[np.ndarray | str]:
     """Every item as (3, size, size) uint8, or why it cannot be read; in order, by parallel threads."""
-    from synpos_lib.runtime import progress
+    from synpos_lib.core.runtime import progress
 
     threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
 

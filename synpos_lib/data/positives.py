@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synpos_lib import runtime
-from synpos_lib.errors import Problem
-from synpos_lib.files import damaged
-from synpos_lib.runs import Run, open_run, read_run
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.files import damaged
+from synpos_lib.core.runs import Run, open_run, read_run
 
 FILE = "positives.npy"
 CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed

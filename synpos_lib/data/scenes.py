@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, suggest
 
 SIZE = 32
 SPECIES = (

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, suggest
 
 SIZE, GLYPH = 32, 40  # of an image, and of the masks that glyphs are kept as
 SPLITS = ("train", "val", "test")

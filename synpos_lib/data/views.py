@@ -18,8 +18,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from synpos_lib import runtime
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem, suggest
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib import runtime
-from synpos_lib.classify import scale
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.data.pixels import scale
 from synpos_lib.data.scenes import SCENES
 from synpos_lib.diffusion.generators import _in_parts, fingerprint
 from synpos_lib.diffusion.hub import load_pipeline, resize, weights_of
 from synpos_lib.diffusion.model import load
 from synpos_lib.diffusion.sampling import inverted, sample
-from synpos_lib.errors import Problem, suggest
 
 TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, as told by its re-implementations
 BATCH = 16  # images that InstructPix2Pix edits at once

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
-from synpos_lib import runtime
-from synpos_lib.classify import scale
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.data.pixels import scale
 from synpos_lib.diffusion.training import q_sample
-from synpos_lib.errors import Problem
 
 
 def blocks(unet):

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.diffusion.generators import fingerprint
-from synpos_lib.errors import Problem
 
 BATCH = 16  # images made at once: MixDiff's released code
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

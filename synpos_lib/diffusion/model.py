@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from synpos_lib import files, runtime
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.processes import Processes, processes
+from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.diffusion import training
 from synpos_lib.diffusion.training import PAPER_CONDITIONAL, PAPER_TRAINING, Batch, T, TrainingConfig
 from synpos_lib.diffusion.unet import UNet, UNetConfig
-from synpos_lib.errors import Problem, suggest
-from synpos_lib.processes import Processes, processes
-from synpos_lib.runs import Run, open_run, read_run
 
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
@@ -158,8 +158,8 @@ def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int
     """For `on_save`: a picture of n samples in the run's folder at each checkpoint, always from the same noise."""
     from PIL import Image
 
+    from synpos_lib.data.pixels import tile
     from synpos_lib.diffusion.generators import draw_freely
-    from synpos_lib.figures import tile
 
     def draw(step: int, ema: UNet) -> None:
         sheet = Image.fromarray(tile(draw_freely(ema, n, steps=steps), columns=-(-n // 2)))

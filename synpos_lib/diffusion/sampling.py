@@ -14,10 +14,10 @@ w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
 
 import torch
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.diffusion.features import features
 from synpos_lib.diffusion.training import T, alpha_bar, check_labels, q_sample
-from synpos_lib.errors import Problem, suggest
 
 SAMPLERS = {  # of diffusers, which takes seconds to load
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),

@@ -26,9 +26,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
-from synpos_lib.errors import Problem
 
 T = 1000  # timesteps
 PART = 128  # images that go through the network at once, for every PART_MEMORY of a GPU; a larger batch is cut up

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, suggest
 
 
 @dataclass(frozen=True, kw_only=True)

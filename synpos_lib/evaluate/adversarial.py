@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib import runtime
-from synpos_lib.classify import Classifier
-from synpos_lib.tables import share
+from synpos_lib.core import runtime
+from synpos_lib.results.tables import share
+from synpos_lib.train.classify import Classifier
 
 Logits = Callable[[Tensor], Tensor]  # images in [0, 1] -> (B, classes)
 

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from synpos_lib import encoders, methods, runtime
+from synpos_lib import methods
+from synpos_lib.core import runtime
 from synpos_lib.methods.parts import Queue
+from synpos_lib.train import encoders
 
 FAMILIES = {  # every method by itself, and what it compares an image with
     **dict.fromkeys(("simclr", "dcl", "simclr-ft", "mocov2", "mocov2-ft", "mocov3", "clgan"), "contrast"),

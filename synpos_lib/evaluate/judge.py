@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from synpos_lib import classify, runtime
-from synpos_lib.encoders import small_encoder
-from synpos_lib.tables import share
+from synpos_lib.core import runtime
+from synpos_lib.results.tables import share
+from synpos_lib.train import classify
+from synpos_lib.train.encoders import small_encoder
 
 
 class Judge:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from synpos_lib import runtime
-from synpos_lib.evaluate.features import Frozen
+from synpos_lib.core import runtime
+from synpos_lib.train.frozen import Frozen
 
 
 class Linear(NamedTuple):

@@ -1,9 +1,9 @@
 """Ask a frozen encoder what it sees: linear and kNN accuracy for every factor that is known."""
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
 from synpos_lib.evaluate import linear
-from synpos_lib.evaluate.features import Frozen
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.train.frozen import Frozen
 
 
 def factors(train, test) -> dict[str, tuple]:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib import runtime, tables
+from synpos_lib.core import runtime
 from synpos_lib.data import views
+from synpos_lib.results import tables
 
 
 class Partners(NamedTuple):

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from synpos_lib import runtime
-from synpos_lib.evaluate import collapse
+from synpos_lib.core import runtime
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.train import collapse
 
 
 def knn_probe(train, asked):

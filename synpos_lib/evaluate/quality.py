@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from synpos_lib import runtime
-from synpos_lib.errors import Problem
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 
 CHUNK = 2**24  # distances held at once by `nearest`: 64 MB
 

@@ -24,14 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.data.catalog import Images
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
 from synpos_lib.data.decoded import fingerprint
-from synpos_lib.errors import Problem
 from synpos_lib.evaluate import linear
-from synpos_lib.evaluate.features import Frozen
+from synpos_lib.train.frozen import Frozen
 
 CLEAN, SEVERITIES = "clean", range(1, 6)
 FRESH, POOL = 1, 2  # seeds of drawings that no other set of the embedded data is drawn with

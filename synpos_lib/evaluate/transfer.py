@@ -19,12 +19,12 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.data import catalog
 from synpos_lib.data.catalog import Images
-from synpos_lib.errors import Problem, suggest
-from synpos_lib.evaluate.features import Frozen
-from synpos_lib.tables import Estimate
+from synpos_lib.results.tables import Estimate
+from synpos_lib.train.frozen import Frozen
 
 LAMBDAS = tuple(np.logspace(5, -6, 45).tolist())  # from strong to weak: each solution is where the next one starts
 TARGETS = {  # what was trained on: what is asked; the papers' pairs, and the embedded family's

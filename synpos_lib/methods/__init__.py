@@ -10,7 +10,7 @@ Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noa
 import importlib
 from dataclasses import dataclass, field, replace
 
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, suggest
 
 
 @dataclass(frozen=True)

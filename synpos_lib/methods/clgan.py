@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.parts import Loss, Progress, processes, share
 from synpos_lib.methods.simclr import SimCLR, nt_xent
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.parts import Loss, Method, Wrapper, full_precision
 
 

@@ -11,7 +11,7 @@ released code replaces all).
 import torch
 from torch import Tensor
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.parts import Loss, Method, Wrapper
 
 

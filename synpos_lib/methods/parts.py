@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 

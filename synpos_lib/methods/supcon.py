@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.parts import Loss, full_precision, gather
 from synpos_lib.methods.simclr import SimCLR
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.parts import Loss, Method, full_precision, mlp
 from synpos_lib.methods.vicreg import invariance, variance
 

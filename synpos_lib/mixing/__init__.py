@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from synpos_lib.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.mixing import alone, pairs
 from synpos_lib.mixing.diffusemix import DiffuseMix
 

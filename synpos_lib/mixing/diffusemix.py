@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.data import positives
-from synpos_lib.errors import Problem, suggest
 
 PROMPTS = {  # a short name, which is also that of an embedded scene, and the words of the released README
     "autumn": "Autumn",

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib import runtime
-from synpos_lib.errors import Problem
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 
 FINER = 2  # pictures are drawn so many times larger and averaged, against jagged edges
 BATCH = 64  # drawn at once, so that they stay in the processor's cache

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synpos_lib.encoders import stages
+from synpos_lib.train.encoders import stages
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
 from synpos_lib.data import catalog, scenes, targets
 
 BATCH = 256

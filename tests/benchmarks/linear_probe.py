@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from synpos_lib import encoders, runtime
+from synpos_lib.core import runtime
 from synpos_lib.data.views import NORMALIZATION
-from synpos_lib.evaluate.features import Frozen
 from synpos_lib.evaluate.linear import accuracy, linear_evaluation
+from synpos_lib.train import encoders
+from synpos_lib.train.frozen import Frozen
 
 EPOCHS, CLASSES = 100, 10
 

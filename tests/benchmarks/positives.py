@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
 from synpos_lib.data import catalog, scenes
 from synpos_lib.diffusion import model
 from synpos_lib.diffusion.generators import BottleneckMixing

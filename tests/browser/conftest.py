@@ -101,7 +101,10 @@ def lab(tmp_path_factory):
     places |= {"IPYTHONDIR": str(here / "ipython"), "JUPYTER_PREFER_ENV_PATH": "1"}
     with (here / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "synpos_lib.cli", "lab"], env={**os.environ, **places}, stdout=log, stderr=log
+            [sys.executable, "-m", "synpos_lib.workflow.cli", "lab"],
+            env={**os.environ, **places},
+            stdout=log,
+            stderr=log,
         )
         try:
             _wait_for(port, process, here / "log")

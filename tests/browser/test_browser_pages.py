@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from browsing import REPOSITORY, SCREENSHOTS
 
-from synpos_lib import files, index, pages
+from synpos_lib.core import files
+from synpos_lib.workflow import index, pages
 
 pytestmark = pytest.mark.slow
 NAME = "00_start_here"
@@ -22,8 +23,8 @@ def written(tmp_path_factory):
     """An index and the pages of a notebook, whose outputs are put in by hand: figures, a table and printed lines."""
     import matplotlib.pyplot as plt
 
-    from synpos_lib import figures
-    from synpos_lib.notebook import Notebook
+    from synpos_lib.lab import figures
+    from synpos_lib.lab.notebook import Notebook
 
     here = tmp_path_factory.mktemp("outputs") / "smoke"
     made = nbformat.read(REPOSITORY / "notebooks" / f"{NAME}.ipynb", 4)

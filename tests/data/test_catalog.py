@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, corruptions, decoded, scenes
 from synpos_lib.data.catalog import fingerprint, load
-from synpos_lib.errors import Problem
 
 ROWS = {"rose": (220, 30, 60), "sky": (60, 120, 230), "leaf": (40, 160, 60)}
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from nearly import same_images
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import scenes
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
-from synpos_lib.errors import Problem
 
 IMAGES = scenes.render(64, seed=3).images
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise")

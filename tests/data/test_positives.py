@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, positives
-from synpos_lib.errors import Problem
 
 
 class Noise:
@@ -66,7 +66,7 @@ def test_a_store_knows_the_time_of_all_its_sittings_and_the_code_that_made_it(tm
     with pytest.raises(KeyboardInterrupt):
         positives.make(tmp_path / "store", anchors, Slow(3), k=2)
     assert positives.make(tmp_path / "store", anchors, Slow(), k=2).results["seconds"] > 0.5
-    monkeypatch.setattr("synpos_lib.runs.code_fingerprint", lambda *names: f"other code in {names}")
+    monkeypatch.setattr("synpos_lib.core.runs.code_fingerprint", lambda *names: f"other code in {names}")
     rest = Slow()
     run = positives.make(tmp_path / "store", anchors, rest, k=2)
     assert rest.calls == 5 and run.config["code"] == "other code in ('synpos_lib.diffusion.generators',)"

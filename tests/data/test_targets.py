@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import targets
-from synpos_lib.errors import Problem
 
 EVERY = pytest.mark.parametrize("name", targets.CLASSES)
 

@@ -7,8 +7,8 @@ import torch
 import torchvision.transforms.v2.functional as tv
 from torchvision.transforms import RandomResizedCrop
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import views
-from synpos_lib.errors import Problem
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 

@@ -8,14 +8,14 @@ import tiny
 import torch
 from nearly import same_images, same_numbers
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives
 from synpos_lib.diffusion import model, training
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.diffusion.generators import ClassConditional
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet
-from synpos_lib.errors import Problem
 
 PLAIN = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
 CLASSES = dataclasses.replace(PLAIN, classes=3)

@@ -13,14 +13,14 @@ import tiny
 import torch
 from nearly import same_numbers
 
-from synpos_lib import files, runtime
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.processes import processes
+from synpos_lib.core.runs import open_run, read_run
 from synpos_lib.data import catalog
 from synpos_lib.diffusion import features, generators, model, training
 from synpos_lib.diffusion.sampling import sample, scheduler
 from synpos_lib.diffusion.unet import UNet
-from synpos_lib.errors import Problem
-from synpos_lib.processes import processes
-from synpos_lib.runs import open_run, read_run
 
 TINY = tiny.unet(image_size=16, patch=2)
 WITH_ATTENTION = dataclasses.replace(TINY, attention=(1,), middle_attention=True, layers=2, patch=1)

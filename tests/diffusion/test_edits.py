@@ -11,14 +11,14 @@ import torch
 from nearly import same_images
 from torchvision.transforms import functional
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives
 from synpos_lib.data.scenes import SCENES
 from synpos_lib.diffusion import edits, model
 from synpos_lib.diffusion.sampling import inverted, sample
 from synpos_lib.diffusion.training import TrainingConfig, alpha_bar
 from synpos_lib.diffusion.unet import UNet
-from synpos_lib.errors import Problem
 
 TINY = tiny.unet(patch=4, prediction="v_prediction")
 BY_SCENE = dataclasses.replace(TINY, classes=len(SCENES))

@@ -10,11 +10,11 @@ import tiny
 import torch
 from nearly import same_images
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.processes import processes
 from synpos_lib.diffusion import features, generators, model, training
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet
-from synpos_lib.processes import processes
 
 TINY = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
 

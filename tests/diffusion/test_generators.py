@@ -4,11 +4,11 @@ import pytest
 import torch
 from nearly import same_images
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.diffusion.generators import NoiseAndDenoise
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet, UNetConfig
-from synpos_lib.errors import Problem
 
 
 def network() -> UNet:

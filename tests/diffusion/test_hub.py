@@ -11,9 +11,9 @@ import torch
 from torchvision import transforms
 from torchvision.transforms import functional
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives
 from synpos_lib.diffusion import hub
-from synpos_lib.errors import Problem
 
 
 @pytest.fixture(scope="module")

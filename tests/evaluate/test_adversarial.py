@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from synpos_lib import classify
 from synpos_lib.evaluate import adversarial
+from synpos_lib.train import classify
 
 EPSILON = 8 / 255
 

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from nearly import same_numbers
 from torch import nn
 
-from synpos_lib import encoders, runtime
+from synpos_lib.core import runtime
 from synpos_lib.data import views
 from synpos_lib.evaluate import linear
-from synpos_lib.evaluate.features import Frozen
+from synpos_lib.train import encoders
+from synpos_lib.train.frozen import Frozen
 
 
 def data(n, seed):

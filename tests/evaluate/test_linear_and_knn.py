@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from synpos_lib import encoders
 from synpos_lib.data import catalog, views
 from synpos_lib.evaluate import linear, linear_and_knn
-from synpos_lib.evaluate.features import Frozen
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.train import encoders
+from synpos_lib.train.frozen import Frozen
 
 
 @pytest.fixture

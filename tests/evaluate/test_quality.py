@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from scipy.linalg import sqrtm
 
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.evaluate import quality
 
 

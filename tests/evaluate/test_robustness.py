@@ -10,12 +10,12 @@ from nearly import same_shares
 from PIL import Image
 from scipy import ndimage
 
-from synpos_lib import encoders
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, views
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
-from synpos_lib.errors import Problem
 from synpos_lib.evaluate import linear, robustness
-from synpos_lib.evaluate.features import Frozen
+from synpos_lib.train import encoders
+from synpos_lib.train.frozen import Frozen
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
-from synpos_lib import encoders, results, tables
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, views
-from synpos_lib.errors import Problem
 from synpos_lib.evaluate import transfer
-from synpos_lib.evaluate.features import Frozen
+from synpos_lib.results import evaluations, tables
+from synpos_lib.train import encoders
+from synpos_lib.train.frozen import Frozen
 
 
 def features(n, seed, classes=4, width=6):
@@ -112,7 +113,7 @@ def test_embedded_targets_are_asked_end_to_end():
     names = {"dataset": "scenes", "method": "simclr", "variant": "", "seed": 0}
     made = transfer.rows(encoder, to[3:], names)
     assert [row["target"] for row in made] == ["textures", "new-species"] and all(0 < row["value"] < 1 for row in made)
-    assert all(set(row) == set(results.COLUMNS) and row["n"] == 40 for row in made)
+    assert all(set(row) == set(evaluations.COLUMNS) and row["n"] == 40 for row in made)
     assert made == transfer.rows(encoder, to[3:], names)
 
 

@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 from clock import GRACE, Clock, looks  # noqa: E402 (from the folder put on the path above)
 
-from synpos_lib.errors import Problem  # noqa: E402
+from synpos_lib.core.errors import Problem  # noqa: E402
 
 
 class TooLate(BaseException):
@@ -78,7 +78,7 @@ def sit(arguments: argparse.Namespace) -> None:
     from results import Results
     from sitting import Sitting
 
-    from synpos_lib import runtime
+    from synpos_lib.core import runtime
 
     runtime.use_threads()
     torch.backends.cudnn.benchmark = True  # the shapes of a training never change

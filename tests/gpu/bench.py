@@ -11,7 +11,7 @@ from clock import Clock
 from sitting import Sitting
 from torch.utils.flop_counter import FlopCounterMode
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
 from synpos_lib.data import views
 from synpos_lib.diffusion.unet import EMBEDDED, UNet
 

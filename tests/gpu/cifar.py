@@ -5,8 +5,8 @@ import os
 import packed
 from sitting import Sitting
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
-from synpos_lib.errors import Problem
 
 NAME = "cifar10"
 

@@ -11,11 +11,11 @@ from cifar import load
 from results import read_weights
 from sitting import Sitting, ask, train
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.diffusion.training import PAPER_TRAINING, TrainingConfig
 from synpos_lib.diffusion.unet import PAPER
-from synpos_lib.errors import Problem
 from synpos_lib.evaluate.judge import train_judge
 
 VARIANT = "cifar10"

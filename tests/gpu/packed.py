@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from synpos_lib import files
+from synpos_lib.core import files
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
-from synpos_lib.errors import Problem
 
 SIDE, ROW = 32, 10  # pixels of an image; images in a row of a sheet, and rows of a sheet
 SPLITS = ("train+val", "test")

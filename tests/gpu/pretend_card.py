@@ -25,7 +25,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler,
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
 
 CUDA = torch.device("cuda", 0)
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 from results import read, sources
 
-from synpos_lib import files, recorded, runtime
-from synpos_lib.errors import Problem
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.lab import recorded
 
 
 def record(folder: Path, name: str) -> Path:

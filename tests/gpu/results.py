@@ -17,8 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synpos_lib import files, recorded, runtime
-from synpos_lib.errors import Problem
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.lab import recorded
 
 HERE = Path(__file__).resolve().parent
 MIB = 2**20
@@ -84,7 +85,7 @@ class Results:
     def _picture(self) -> bytes:
         from PIL import Image
 
-        from synpos_lib.figures import tile
+        from synpos_lib.data.pixels import tile
 
         png = io.BytesIO()
         Image.fromarray(tile(torch.cat(self.sheet), ROW)).save(png, "png")

@@ -11,14 +11,14 @@ import torch
 from clock import Clock
 from results import Results
 
-from synpos_lib import runtime
+from synpos_lib.core import runtime
+from synpos_lib.core.processes import Processes
 from synpos_lib.diffusion import training
 from synpos_lib.diffusion.generators import BottleneckMixing, draw_freely
 from synpos_lib.diffusion.model import RANGES
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate import probes, quality
 from synpos_lib.evaluate.judge import Judge
-from synpos_lib.processes import Processes
 
 COMPILE_FROM = 100  # seconds of a training: below, compiling would take too large a share of them
 TRIAL = 10  # steps, to see how fast a step is

@@ -31,10 +31,10 @@ from nearly import same_numbers  # noqa: E402
 sys.path.append(str(HERE.parent / "diffusion"))
 import tiny  # noqa: E402
 
-from synpos_lib import recorded  # noqa: E402
+from synpos_lib.core.errors import Problem  # noqa: E402
 from synpos_lib.data import catalog  # noqa: E402
 from synpos_lib.diffusion.unet import UNet, UNetConfig  # noqa: E402
-from synpos_lib.errors import Problem  # noqa: E402
+from synpos_lib.lab import recorded  # noqa: E402
 
 command = {"__name__": "command", "__file__": str(HERE / "__main__.py")}
 exec(compile((HERE / "__main__.py").read_text(), "__main__.py", "exec"), command)

@@ -10,7 +10,7 @@ from nearly import same_numbers
 from torch import nn
 
 from synpos_lib import methods
-from synpos_lib.errors import Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.mixdiff import MixDiff

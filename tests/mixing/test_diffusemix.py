@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives, scenes
-from synpos_lib.errors import Problem
 from synpos_lib.mixing import diffusemix
 from synpos_lib.mixing.diffusemix import DiffuseMix
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from synpos_lib import runtime
-from synpos_lib.errors import Problem
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.mixing import fractals
 
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import v2
 
-from synpos_lib import classify, encoders, mixing
-from synpos_lib.errors import Problem
+from synpos_lib import mixing
+from synpos_lib.core.errors import Problem
 from synpos_lib.mixing import pairs
+from synpos_lib.train import classify, encoders
 
 MIXES = [pairs.mixup, pairs.cutmix, pairs.saliencymix, pairs.guided_sr]
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from synpos_lib import profiles
 from synpos_lib.data import catalog
 from synpos_lib.diffusion import model
+from synpos_lib.lab import parameters
 
 
 def run_cells(variables: dict, *names: str) -> dict:
     """Run code cells of the notebook with these variables; what they leave behind."""
-    code = {cell["id"]: "".join(cell["source"]) for cell in profiles.read_notebook("01_diffusion")["cells"]}
+    code = {cell["id"]: "".join(cell["source"]) for cell in parameters.read_notebook("01_diffusion")["cells"]}
     for name in names:
         exec(code[name], variables)
     return variables

@@ -11,14 +11,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from synpos_lib import methods, profiles
+from synpos_lib import methods
 from synpos_lib.data import catalog
+from synpos_lib.lab import parameters
 from synpos_lib.methods import Recipe
+from synpos_lib.workflow import profiles
 
 
 @pytest.fixture
 def simsiam(monkeypatch):
-    text = (profiles.notebooks_folder() / "README.md").read_text()
+    text = (parameters.notebooks_folder() / "README.md").read_text()
     code, line = (
         re.search(rf"```python\n({start}.*?)```", text, re.DOTALL)[1] for start in ('"""SimSiam', '    "sims')
     )
@@ -64,8 +66,8 @@ def photographs(tmp_path, monkeypatch):
 def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, tmp_path, monkeypatch):
     there = {split: catalog.load(f"folder:{photographs}", split) for split in ("train", "val", "test")}
     assert there["train"].images.shape[1:] == (3, 32, 32)
-    shutil.copytree(profiles.notebooks_folder(), tmp_path / "notebooks")
-    guide = (profiles.notebooks_folder() / "README.md").read_text().split("## Using your own images")[1]
+    shutil.copytree(parameters.notebooks_folder(), tmp_path / "notebooks")
+    guide = (parameters.notebooks_folder() / "README.md").read_text().split("## Using your own images")[1]
     block = re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1].replace("/data/birds", str(photographs))
     (tmp_path / "notebooks" / "profiles" / "mine.yaml").write_text(block)
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path / "notebooks"))
@@ -81,7 +83,7 @@ def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, 
 
 
 def test_every_notebook_of_the_reading_plan_exists():
-    text = (profiles.notebooks_folder() / "README.md").read_text()
+    text = (parameters.notebooks_folder() / "README.md").read_text()
     plan = text.split("## Three sessions")[1].split("## Glossary")[0]
     named = set(re.findall(r"\| (\d\d),", plan))
-    assert named and named <= {name[:2] for name in profiles.notebook_names()}
+    assert named and named <= {name[:2] for name in parameters.notebook_names()}

@@ -20,7 +20,7 @@ def smoke(tmp_path_factory):
     places = {**os.environ, "SYNPOS_OUTPUTS": str(outputs)}
 
     def run(*words: str):
-        command = [sys.executable, "-m", "synpos_lib.cli", "smoke", *words]
+        command = [sys.executable, "-m", "synpos_lib.workflow.cli", "smoke", *words]
         return subprocess.run(command, env=places, cwd=REPOSITORY, capture_output=True, text=True, timeout=1800)
 
     return run, outputs / "smoke"

@@ -5,15 +5,18 @@ import re
 
 import pytest
 
-from synpos_lib import profiles, runtime, workflow
-from synpos_lib.errors import Problem
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.lab import parameters
+from synpos_lib.workflow import graph as workflow
+from synpos_lib.workflow import profiles
 
-NAMES = profiles.notebook_names()
+NAMES = parameters.notebook_names()
 every_notebook = pytest.mark.parametrize("name", NAMES)
 
 
 def cells(name: str, kind: str | None = None) -> list[dict]:
-    found = profiles.read_notebook(name)["cells"]
+    found = parameters.read_notebook(name)["cells"]
     return [cell for cell in found if kind in (None, cell["cell_type"])]
 
 
@@ -25,7 +28,7 @@ def text(cell: dict) -> str:
 def test_it_is_stripped(name):
     code = cells(name, "code")
     assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
-    metadata = profiles.read_notebook(name)["metadata"]
+    metadata = parameters.read_notebook(name)["metadata"]
     assert set(metadata) <= {"kernelspec", "language_info"} and metadata["kernelspec"]["name"] == "python3"
     assert all(set(cell["metadata"]) <= {"tags", "jupyter"} for cell in cells(name))
 
@@ -66,7 +69,7 @@ def test_it_has_a_good_size(name):
     code, prose = cells(name, "code"), cells(name, "markdown")
     lines = [line for cell in code for line in text(cell).splitlines() if line.strip()]
     words = sum(len(text(cell).split()) for cell in prose)
-    assert len((profiles.notebooks_folder() / f"{name}.ipynb").read_bytes()) < 40_000
+    assert len((parameters.notebooks_folder() / f"{name}.ipynb").read_bytes()) < 40_000
     assert 12 <= len(cells(name)) <= 40 and len(lines) <= 180 and words <= 2_400
     longest = max(code, key=lambda cell: len(text(cell).splitlines()))
     assert len(text(longest).splitlines()) <= 20, longest["id"]
@@ -84,15 +87,15 @@ def test_it_holds_nothing_that_belongs_in_the_library(name):
 def test_its_links_lead_somewhere(name):
     for cell in cells(name, "markdown"):
         for target in re.findall(r"\]\(([\w./-]+\.(?:ipynb|md|py))\)", text(cell)):
-            assert (profiles.notebooks_folder() / target).exists(), target
+            assert (parameters.notebooks_folder() / target).exists(), target
 
 
 @every_notebook
 def test_papermill_reads_its_parameters_as_we_do(name):
     import papermill
 
-    inspected = papermill.inspect_notebook(str(profiles.notebooks_folder() / f"{name}.ipynb"))
-    assert list(inspected) == list(profiles.notebook_parameters(name))
+    inspected = papermill.inspect_notebook(str(parameters.notebooks_folder() / f"{name}.ipynb"))
+    assert list(inspected) == list(parameters.notebook_parameters(name))
 
 
 @pytest.mark.parametrize("profile", profiles.profile_names())
@@ -114,11 +117,11 @@ def test_smoke_and_quick_run_every_notebook():
 
 
 def test_every_notebook_has_its_place_in_the_graph():
-    assert set(profiles.comes_after()) == set(NAMES)
+    assert set(parameters.comes_after()) == set(NAMES)
 
 
 def test_the_report_comes_after_everything_else():
-    after, chain, waiting = profiles.comes_after(), set(), ["13_report"]
+    after, chain, waiting = parameters.comes_after(), set(), ["13_report"]
     while waiting:
         chain.add(name := waiting.pop())
         waiting += after[name]
@@ -132,16 +135,17 @@ def small_graph(tmp_path, monkeypatch, after: str) -> None:
         (tmp_path / f"{name}.ipynb").write_text(json.dumps({"cells": [cell]}))
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "p.yaml").write_text("01_a: {}\n03_c: {}\n")
-    (tmp_path / "workflow.smk").write_text(f"AFTER = {{\n{after}\n}}\n")
+    (tmp_path / "graph.yaml").write_text(after)
 
 
 @pytest.mark.parametrize(
     "after, said",
     [
-        ('"01_a": [], "02_b": ["01_a"], "03_c": ["02_x"]', "unknown notebook '02_x' in AFTER of .*did you mean"),
-        ('"01_a": ["03_c"], "02_b": [], "03_c": ["01_a"]', "round in a circle"),
-        ('"01_a": []', "03_c is missing in AFTER"),
-        ('"01_a": [print()]', "must begin with `AFTER"),
+        ("{01_a: [], 02_b: [01_a], 03_c: [02_x]}", "unknown notebook '02_x' in .*graph.yaml.*did you mean"),
+        ("{01_a: [03_c], 02_b: [], 03_c: [01_a]}", "round in a circle"),
+        ("{01_a: []}", "03_c is missing in graph.yaml"),
+        ("01_a: 02_b", "must have one line `name: "),
+        ("01_a: [", "must say which notebook comes after which"),
     ],
 )
 def test_mistakes_in_the_graph_are_named(tmp_path, monkeypatch, after, said):
@@ -151,5 +155,5 @@ def test_mistakes_in_the_graph_are_named(tmp_path, monkeypatch, after, said):
 
 
 def test_a_notebook_the_profile_leaves_out_is_looked_through(tmp_path, monkeypatch):
-    small_graph(tmp_path, monkeypatch, '"01_a": [],\n"02_b": ["01_a"],\n"03_c": ["02_b"]')
+    small_graph(tmp_path, monkeypatch, "{01_a: [], 02_b: [01_a], 03_c: [02_b]}")
     assert workflow.plan("p")["03_c"].after == ["01_a"]

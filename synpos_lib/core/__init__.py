@@ -1,0 +1,1 @@
+"""Runs, files, seeds, devices, fingerprints and errors: what everything stands on."""

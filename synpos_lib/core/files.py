@@ -1,0 +1,114 @@
+"""Files that are whole or absent: atomic writes, safetensors with a digest, damaged files set aside."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from synpos_lib.core.errors import Problem
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary neighbour, flush it to disk, then rename it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Problem(f"could not write {path}: {error.strerror}; what was there before is unchanged") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict:
+    """Read JSON; a damaged file is set aside and refused."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(path: Path, reason: object) -> Problem:
+    """Move a file that cannot be believed out of the way, and return the error that says so."""
+    aside = path.with_name(path.name + ".damaged")
+    os.replace(path, aside)
+    return Problem(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make it anew")
+
+
+def save_tensors(path: Path, state: object) -> None:
+    """Store any nest of dicts, lists, tensors, numbers and strings as one safetensors file."""
+    from safetensors.torch import save
+
+    tensors = {}
+    tree = json.dumps(_pack(state, tensors))
+    metadata = {"tree": tree, "sha256": _digest(tensors, tree)}
+    write_bytes(path, save(tensors, metadata=metadata))
+
+
+def load_tensors(path: Path) -> object:
+    """Read what `save_tensors` stored; a truncated or altered file is set aside and refused."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise damaged(path, error) from error
+    if metadata.get("sha256") != _digest(tensors, metadata.get("tree", "")):
+        raise damaged(path, "its contents do not match their digest")
+    return _unpack(json.loads(metadata["tree"]), tensors)
+
+
+def _digest(tensors: dict, tree: str) -> str:
+    import torch
+
+    digest = hashlib.sha256(tree.encode())
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _pack(value: object, tensors: dict) -> object:
+    """Replace each tensor of a nest by its name, so that the rest is JSON."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_pack(item, tensors) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"cannot store a {type(value).__name__} in a checkpoint")
+
+
+def _unpack(value: object, tensors: dict) -> object:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {_unpack(key, tensors): _unpack(item, tensors) for key, item in content}
+    return (tuple if kind == "tuple" else list)(_unpack(item, tensors) for item in content)

@@ -1,0 +1,225 @@
+"""Where and how a result is computed: device, precision, threads, seeds, progress, provenance."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def outputs() -> Path:
+    """The folder that all results go to (`SYNPOS_OUTPUTS`, else `outputs/` beside the library)."""
+    return Path(os.environ.get("SYNPOS_OUTPUTS", REPOSITORY / "outputs"))
+
+
+def in_batch() -> bool:
+    """Whether nobody is watching: a papermill job, or output that is no terminal and no notebook."""
+    if "SYNPOS_JOB" in os.environ:
+        return True
+    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+
+
+def device():
+    """The GPU if there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@functools.cache
+def fast_bf16(kind: str) -> bool:
+    """Whether bfloat16 arithmetic is a gain on this kind of device, not an emulation."""
+    import torch
+
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capable = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return capable and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not below what ONEDNN_MAX_CPU_ISA allows
+
+
+def autocast(where):
+    """bf16 autocast where the hardware has it, else full precision."""
+    import torch
+
+    return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=fast_bf16(torch.device(where).type))
+
+
+KEPT_FREE = 0.5  # share of the free memory of a GPU that data leave to the network, its activations and the optimiser
+COMPILE_FROM = 5000  # steps of a training: compiling takes about a minute and makes a step up to a third faster
+
+
+def fits(size: int, where) -> bool:
+    """Whether so many bytes of data can stay on the GPU for good, with KEPT_FREE of what is free left over."""
+    import torch
+
+    if torch.device(where).type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(where)
+    if size <= (1 - KEPT_FREE) * free:
+        return True
+    print(f"{size / 1e9:.1f} GB of images stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
+    return False
+
+
+def compile_pays(steps: int, where) -> bool:
+    """Whether a training of so many steps should be compiled: a long one, on a GPU."""
+    import torch
+
+    return torch.device(where).type == "cuda" and steps >= COMPILE_FROM
+
+
+def use_threads() -> int:
+    """Set torch to this job's share of the cores (`SYNPOS_THREADS`, else all) and return it."""
+    import torch
+
+    threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def derive(seed: int, *names: object) -> int:
+    """An independent 63-bit seed for each use of one seed: `derive(0, "views", epoch)`."""
+    text = "/".join(map(str, (seed, *names)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *names: object, where="cpu"):
+    """A torch random generator of its own for one use of a seed."""
+    import torch
+
+    return torch.Generator(where).manual_seed(derive(seed, *names))
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch."""
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(derive(seed, "python"))
+    numpy.random.seed(derive(seed, "numpy") % 2**32)
+    torch.manual_seed(derive(seed, "torch"))
+
+
+def random_state() -> dict:
+    """The global random state, as something a checkpoint can hold."""
+    import random
+
+    import numpy
+    import torch
+
+    kind, keys, *rest = numpy.random.get_state()
+    state = {"python": random.getstate(), "numpy": [kind, torch.from_numpy(keys.astype("int64")), *rest]}
+    state["torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_random_state(state: dict) -> None:
+    """Go on from a stored random state."""
+    import random
+
+    import numpy
+    import torch
+
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    numpy.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Run a block from its own seed and leave the global random state as it was (for evaluation)."""
+    before = random_state()
+    seed_all(seed)
+    try:
+        yield
+    finally:
+        restore_random_state(before)
+
+
+def progress(items: Iterable, label: str, total: int | None = None) -> Iterator:
+    """Iterate with remaining time: a bar when someone watches, a line every half minute in batch."""
+    total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    if not in_batch():
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, desc=label, total=total, leave=False, delay=1)
+        return
+    start = said = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - said > 30:
+            said = now
+            left = f", {minutes((now - start) / done * (total - done))} left" if total else ""
+            print(f"{label}: {done} of {total or '?'}{left}", flush=True)
+
+
+def minutes(seconds: float) -> str:
+    """A duration for people: '41 s', '3.5 min', '2.1 h', '12 days'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.0f} days"
+
+
+@functools.cache
+def hardware() -> str:
+    """The machine in words: GPU or processor, and how many cores this process may use."""
+    cores = len(os.sched_getaffinity(0))
+    if shutil.which("nvidia-smi") and device().type == "cuda":
+        import torch
+
+        return f"{torch.cuda.get_device_name()}, {cores} CPU cores"
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {cores} cores"
+
+
+def provenance() -> dict:
+    """What a result was made with: commit, versions, hardware, precision, time."""
+    import torch
+
+    kind = device().type
+    packages = ("torch", "torchvision", "diffusers", "numpy", "scikit-learn")
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in packages},
+        "hardware": hardware(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor, as far as torch uses them
+        "precision": "bfloat16 autocast" if fast_bf16(kind) else "float32",
+        "threads": int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0))),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+@functools.cache
+def commit() -> str:
+    """The repository's commit, with '+changes' when the library or a notebook differs from it."""
+
+    def git(*words: str) -> str:
+        with contextlib.suppress(OSError):  # where there is no git
+            return subprocess.run(("git", "-C", REPOSITORY, *words), capture_output=True, text=True).stdout.strip()
+        return ""
+
+    changed = git("status", "--porcelain", "--", "synpos_lib", "notebooks")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+changes" if changed else "")

@@ -1,0 +1,70 @@
+"""The positives browser: an anchor, its candidates, and its nearest neighbours early and late in training."""
+
+import pandas as pd
+import torch
+
+from synpos_lib.core.errors import Problem
+from synpos_lib.data import positives
+from synpos_lib.lab import figures
+from synpos_lib.lab.explore.panel import image, panel
+
+
+def partners_of(anchor: int, train, store, judge, friends: dict[str, torch.Tensor]) -> pd.DataFrame:
+    """Every partner of one anchor: where it comes from, its image, its species, and whether it is false.
+
+    `friends` has for each row name the neighbours (N, k) of every image; only the judge can name synthetic images.
+    """
+    if not 0 <= anchor < len(train):
+        raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(train) - 1}")
+    made = positives.pictures(store[anchor])  # (K, 3, H, W)
+    kinds = {"synthetic": (made, judge.labels(made)["what"])}
+    kinds |= {name: (train.images[near[anchor]], train.labels[near[anchor]]) for name, near in friends.items()}
+    rows = [
+        {"partner": kind, "image": picture, "what": train.classes[what], "false": bool(what != train.labels[anchor])}
+        for kind, (pictures, labels) in kinds.items()
+        for picture, what in zip(pictures, labels, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def picture(anchor: int, train, partners: pd.DataFrame):
+    """One row per kind of partner, the anchor before each; false positives have a red frame."""
+    groups = dict(list(partners.groupby("partner", sort=False)))
+    width = 1 + max(map(len, groups.values()))
+    sheet = torch.full((len(groups), width, *train.images.shape[1:]), 255, dtype=torch.uint8)
+    for row, group in zip(sheet, groups.values(), strict=True):
+        row[0] = train.images[anchor]
+        row[1 : 1 + len(group)] = torch.stack(list(group.image))
+    names = [f"{name}\n{group.false.sum()} of {len(group)} false" for name, group in groups.items()]
+    columns = ["anchor", *map(str, range(1, width))]
+    figure = figures.grid(sheet.flatten(0, 1), width, row_names=names, column_names=columns, cell=0.8)
+    height, side = (n + 1 for n in train.images.shape[2:])
+    for y, group in enumerate(groups.values()):
+        for x in (i for i, false in enumerate(group.false, 1) if false):
+            spot = (x * side - 0.5, y * height - 0.5)
+            frame = figures.plt.Rectangle(spot, side - 1, height - 1, fill=False, edgecolor=figures.WHAT, linewidth=3)
+            figure.axes[0].add_patch(frame)
+    return figure
+
+
+def positives_browser(train, store, judge, stages: dict[int, object], k: int = 8):
+    """`stages` has the encoder after each number of epochs; their neighbours are found once, at the start."""
+    from synpos_lib.evaluate.neighbours import nearest
+
+    names = {epochs: f"after {epochs} epochs" if epochs else "untrained" for epochs in stages}
+    friends = {names[epochs]: nearest(encoder(train.images), k) for epochs, encoder in stages.items()}
+
+    def draw(anchor=0) -> str:
+        found = partners_of(anchor, train, store, judge, friends)
+        counts = found.groupby("partner", sort=False).false.agg(["sum", "size"])
+        words = "; ".join(f"{name}: {row['sum']} of {row['size']} false" for name, row in counts.iterrows())
+        species = train.classes[train.labels[anchor]]
+        head = f"<p>Anchor {anchor}: <b>{species}</b>. A red frame: another species.</p>"
+        return head + image(picture(anchor, train, found), f"Partners of anchor {anchor}, {species}. {words}")
+
+    def controls() -> dict:
+        import ipywidgets as widgets
+
+        return {"anchor": widgets.IntSlider(0, 0, min(len(train), len(store)) - 1, description="anchor")}
+
+    return panel("positives", draw, controls)

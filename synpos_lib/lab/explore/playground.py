@@ -1,0 +1,132 @@
+"""The loss playground: fifty toy images in two dimensions, the library's own losses, and a way to break them."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from synpos_lib.core import runtime
+from synpos_lib.evaluate.neighbours import nearest
+from synpos_lib.lab import figures
+from synpos_lib.lab.explore.panel import image, panel
+from synpos_lib.train import collapse
+
+KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
+BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none": "only 'the same'"}
+
+
+class Toy(NamedTuple):
+    """A finished toy training: unit embeddings after every step, and how it went."""
+
+    z: torch.Tensor  # (steps + 1, N, 2)
+    what: torch.Tensor  # (N,)
+    where: torch.Tensor  # (N,)
+    health: dict[str, list[float]]  # after every step: spread, and how many of 5 neighbours share what and where
+
+
+def train_toy(*, base="contrast", temperature=0.2, lambda_=0.0, stop_gradient=True, steps=120, seed=0) -> Toy:
+    """Train a small network to embed toy images on a circle: a base loss, plus λ times the pull of a positive.
+
+    An image is a *what* plus a louder *where* plus noise. Two views share both factors; a positive shares *what*.
+    """
+    from synpos_lib.methods.byol import prediction_error
+    from synpos_lib.methods.clsp import pull
+    from synpos_lib.methods.simclr import nt_xent
+
+    n, draw = KINDS * PLACES * EACH, runtime.generator(seed, "toy")
+    what, where = torch.arange(n) % KINDS, torch.arange(n) // KINDS % PLACES
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=draw)
+
+    kinds, places = noise(KINDS, WIDTH), 1.5 * noise(PLACES, WIDTH)
+    with runtime.own_randomness(seed):  # the networks' first weights
+        encoder, predictor = (nn.Sequential(nn.Linear(d, 32), nn.ReLU(), nn.Linear(32, 2)) for d in (WIDTH, 2))
+    optimizer = torch.optim.Adam([*encoder.parameters(), *predictor.parameters()], lr=0.05)
+    x = kinds[what] + places[where] + 0.2 * noise(n, WIDTH)
+    z = [F.normalize(encoder(x), dim=1).detach()]
+    for _ in range(steps):
+        z0, z1 = (encoder(x + 0.3 * noise(n, WIDTH)) for _ in range(2))
+        elsewhere = places[torch.randint(PLACES, (n,), generator=draw)]
+        positive = encoder(kinds[what] + elsewhere + 0.2 * noise(n, WIDTH))
+        if base == "contrast":
+            loss = nt_xent(z0, z1, temperature=temperature)
+        elif base == "prediction":
+            same = prediction_error if stop_gradient else pull  # the same number; only the first one detaches
+            loss = same(predictor(z0), z1) + same(predictor(z1), z0)
+        else:
+            loss = pull(z0, z1)
+        loss = loss + lambda_ * pull(z0, positive)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        z.append(F.normalize(encoder(x), dim=1).detach())
+    rows = {"spread": [collapse.feature_std(now) for now in z]}
+    for factor, labels in {"what": what, "where": where}.items():
+        rows[factor] = [(labels[nearest(now, 5)] == labels[:, None]).double().mean().item() for now in z]
+    return Toy(torch.stack(z), what, where, rows)
+
+
+def picture(toy: Toy, step: int):
+    """Left the circle after `step` steps: one colour per what, one ring per where; right how it went."""
+    figure, (circle, curves) = figures.plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=[1, 1.3], layout="none")
+    figure.subplots_adjust(left=0.02, right=0.94, bottom=0.14, top=0.88, wspace=0.15)  # quicker than a computed layout
+    for kind in range(KINDS):
+        part = toy.what == kind
+        spots = toy.z[step][part] * (1 + 0.13 * toy.where[part, None])
+        circle.scatter(*spots.T, s=45, color=figures.TEN[kind], edgecolors="white", linewidths=0.5)
+    for place in range(PLACES):
+        circle.add_patch(figures.plt.Circle((0, 0), 1 + 0.13 * place, fill=False, color="#dddddd", zorder=0))
+    circle.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], aspect="equal", title=f"after {step} steps")
+    circle.spines[:].set_visible(False)
+    tones = {"spread": figures.NEUTRAL, **figures.FACTORS}
+    names = {"spread": "spread (0: one point)", "what": "same what nearby", "where": "same where nearby"}
+    for key, values in toy.health.items():
+        curves.plot(values, color=tones[key], label=names[key])
+    curves.axvline(step, color="#333333", linewidth=1)
+    figures.chance(curves, 1 / KINDS)
+    curves.set(xlabel="step", ylim=(-0.03, 1.1))
+    curves.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, fontsize=9, columnspacing=1)
+    return figure
+
+
+def loss_playground(steps: int = 120):
+    """Choose the loss in JupyterLab, then move `step` to watch; in batch the contrast with λ = 1, after all steps."""
+    trained: dict[tuple, Toy] = {}
+
+    def draw(step=steps, lambda_=1.0, **settings) -> str:
+        key = (lambda_, *sorted(settings.items()))
+        if key not in trained:
+            trained[key] = train_toy(lambda_=lambda_, steps=steps, **settings)
+        toy = trained[key]
+        now = {name: values[step] for name, values in toy.health.items()}
+        said = f"spread {now['spread']:.2f}, neighbours share what in {now['what']:.0%}, where in {now['where']:.0%}"
+        end = "It has collapsed: every image is at the same point." if now["spread"] < 0.1 else ""
+        key = "<p>One colour per <i>what</i>, one ring per <i>where</i>.</p>"
+        return key + image(picture(toy, step), f"Toy embedding after {step} steps: {said}") + f"<p>{said}. {end}</p>"
+
+    def controls() -> dict:
+        import ipywidgets as widgets
+
+        slow = {"continuous_update": False}
+        wide = {"style": {"description_width": "initial"}}
+        return {
+            "base": widgets.Dropdown(options={v: k for k, v in BASES.items()}, value="contrast", description="base"),
+            "temperature": widgets.FloatLogSlider(
+                0.2, min=-2, max=0.5, step=0.1, description="temperature", **slow, **wide
+            ),
+            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **slow),
+            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **wide),
+            "seed": widgets.IntSlider(0, 0, 9, description="seed", **slow),
+            "step": widgets.IntSlider(steps, 0, steps, description="step"),
+        }
+
+    box = panel("playground", draw, controls)
+    if box:
+        import ipywidgets as widgets
+
+        play = widgets.Play(value=steps, min=0, max=steps, step=3, interval=200, description="watch")
+        widgets.jslink((play, "value"), (box.children[0].children[-1], "value"))
+        box.children = (*box.children, play)
+    return box

@@ -1,0 +1,76 @@
+"""The table explorer: sort and filter the results of many runs, and compare two rows seed by seed."""
+
+import html
+
+import pandas as pd
+
+from synpos_lib.core.errors import Problem
+from synpos_lib.lab.explore.panel import panel
+from synpos_lib.results import tables
+
+NAMES = ("dataset", "target", "method", "variant", "factor", "metric")  # what a row of the table is; seeds are averaged
+
+
+def names_in(frame: pd.DataFrame) -> list[str]:
+    """The columns that tell the rows of this frame apart."""
+    return [name for name in NAMES if name in frame and (name == "method" or frame[name].nunique() > 1)]
+
+
+def label(row, names: list[str]) -> str:
+    """A row's name."""
+    return " · ".join(str(row[name]) for name in names if row[name] != "")
+
+
+def select_rows(frame: pd.DataFrame, sort="mean", falling=True, having="") -> pd.DataFrame:
+    """Means over seeds with their interval; only rows that contain every word of `having`, sorted by one column."""
+    names = names_in(frame)
+    found = tables.summary(frame, names)
+    text = found.apply(label, axis=1, names=names).str.lower()
+    for word in having.lower().split():
+        found = found[text[found.index].str.contains(word, regex=False)]
+    if found.empty:
+        raise Problem(f"no row contains '{having}': use fewer words")
+    return found.sort_values(sort, ascending=not falling, ignore_index=True)
+
+
+def compare_rows(frame: pd.DataFrame, first: str, second: str) -> tables.Estimate:
+    """First minus second over the seeds that both have, with its 95 % interval."""
+    labels = frame.apply(label, axis=1, names=names_in(frame))
+    one, other = (frame[labels == name].set_index("seed") for name in (first, second))
+    for name in ("target", "factor", "metric"):
+        if name in frame and set(one[name]) != set(other[name]):
+            raise Problem(f"'{first}' and '{second}' differ in their {name}: compare two rows that measure the same")
+    both = one.index.intersection(other.index)
+    if both.empty:
+        raise Problem(f"'{first}' and '{second}' have no seed in common: there is nothing to compare")
+    return tables.paired(one.value[both], other.value[both])
+
+
+def table_explorer(frame: pd.DataFrame):
+    """Sort, filter and compare in JupyterLab; in batch the whole table. One line of `frame` is one run's value."""
+
+    def draw(sort="mean", falling=True, having="", first="", second="") -> str:
+        rows = select_rows(frame, sort, falling, having)
+        page = rows.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+        if not first or not second or first == second:
+            return page
+        gap = compare_rows(frame, first, second)
+        interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" if gap.n > 1 else "(one seed: no interval)"
+        said = f"{100 * gap.value:+.1f} points {interval}, paired over {gap.n} seed{'s' * (gap.n > 1)}"
+        return f"<p><b>{html.escape(first)}</b> minus <b>{html.escape(second)}</b>: {said}</p>{page}"
+
+    def controls() -> dict:
+        import ipywidgets as widgets
+
+        rows = select_rows(frame)
+        names = ["", *rows.apply(label, axis=1, names=names_in(frame))]
+        wide = {"layout": {"width": "32rem"}}
+        return {
+            "sort": widgets.Dropdown(options=list(rows), value="mean", description="sort by"),
+            "falling": widgets.Checkbox(True, description="highest first"),
+            "having": widgets.Text(placeholder="words a row must contain", description="filter"),
+            "first": widgets.Dropdown(options=names, description="compare", **wide),
+            "second": widgets.Dropdown(options=names, description="with", **wide),
+        }
+
+    return panel("table", draw, controls)

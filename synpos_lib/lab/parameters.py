@@ -1,0 +1,139 @@
+"""The notebooks as files: which there are, what each declares in its parameters cell, and which comes after which."""
+
+import ast
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a notebook's parameters cell: `epochs = 20  # passes over the data`."""
+
+    name: str
+    default: object
+    comment: str
+
+
+def notebooks_folder() -> Path:
+    """Where the notebooks are (`SYNPOS_NOTEBOOKS`, else `notebooks/` beside the library)."""
+    return Path(os.environ.get("SYNPOS_NOTEBOOKS", runtime.REPOSITORY / "notebooks"))
+
+
+def notebook_names() -> list[str]:
+    """The notebooks that exist, in reading order."""
+    return sorted(path.stem for path in notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+
+
+def read_notebook(name: str) -> dict:
+    """A notebook as the JSON it is stored as."""
+    path = notebooks_folder() / f"{name}.ipynb"
+    if not path.exists():
+        raise Problem(f"unknown notebook '{name}' ({suggest(name, notebook_names())})")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise Problem(f"{path} is not a notebook ({error}): restore it, for example with git checkout") from error
+
+
+def notebook_parameters(name: str) -> dict[str, Parameter]:
+    """What the `parameters` cell of a notebook declares, in its order."""
+    cells = [cell for cell in read_notebook(name)["cells"] if "parameters" in cell["metadata"].get("tags", ())]
+    if len(cells) != 1:
+        raise Problem(f"{name} has {len(cells)} cells tagged 'parameters': give it exactly one")
+    lines = "".join(cells[0]["source"]).splitlines()
+    declared = [_declaration(line, f"the parameters cell of {name}") for line in lines if line.strip()]
+    parameters = {parameter.name: parameter for parameter in declared}
+    if len(parameters) < len(declared):
+        raise Problem(f"the parameters cell of {name} sets a name twice: keep one")
+    if not isinstance(getattr(parameters.get("profile"), "default", None), str):
+        raise Problem(f'the parameters cell of {name} lacks the line `profile = "quick"  # …`: add it')
+    return parameters
+
+
+def _declaration(line: str, where: str) -> Parameter:
+    """Read one `name = literal  # comment` line, under papermill's rules (it reads with a regular expression)."""
+    found = re.fullmatch(r"([A-Za-z_]\w*) = ([^#=]+?)  # ([^#=]+)", line)
+    if not found:
+        raise Problem(f"{where} has the line `{line}`: write `name = literal  # comment`, without a further '=' or '#'")
+    name, text, comment = found.groups()
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise Problem(f"{where}: {name} is not a plain literal but `{text}`: papermill cannot set it") from None
+    scalar = (str, int, float, bool, type(None))
+    if not isinstance(value, scalar) and not (isinstance(value, list) and all(isinstance(v, scalar) for v in value)):
+        raise Problem(f"{where}: {name} is a {type(value).__name__}: use a number, text, a truth value or a list")
+    return Parameter(name, value, comment)
+
+
+def check_value(name: str, value: object, parameter: Parameter, where: str) -> None:
+    """Refuse a value whose type differs from the declared one (an int may stand for a float)."""
+    if not _fits(value, parameter.default):
+        wanted, given = _kind(parameter.default), _kind(value)
+        raise Problem(
+            f"parameter '{name}' in {where} must be {wanted}, as in {parameter.default!r}, not {given} ({value!r})"
+        )
+
+
+def _fits(value: object, example: object) -> bool:
+    if isinstance(example, list):
+        return isinstance(value, list) and all(_fits(v, example[0]) if example else True for v in value)
+    if example is None:
+        return not isinstance(value, list | dict)
+    if isinstance(example, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(example)
+
+
+def _kind(value: object) -> str:
+    words = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+    return words.get(type(value), "empty" if value is None else f"a {type(value).__name__}")
+
+
+def source(name: str, leaving_out: str = "") -> str:
+    """A notebook's code but for its parameters, and for cells whose id starts with `leaving_out`."""
+    cells = [cell for cell in read_notebook(name)["cells"] if cell["cell_type"] == "code"]
+    code = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
+    if leaving_out:
+        code = [cell for cell in code if not cell["id"].startswith(leaving_out)]
+    lines = "\n".join("".join(cell["source"]) for cell in code).splitlines()
+    text = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
+    return text
+
+
+def comes_after() -> dict[str, list[str]]:
+    """Which notebook comes after which, from graph.yaml, checked against the notebooks that exist."""
+    import yaml
+
+    path = notebooks_folder() / "graph.yaml"
+    try:
+        after = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise Problem(
+            f"{path} must say which notebook comes after which, as `name: [names]` lines ({error})"
+        ) from error
+    if not isinstance(after, dict) or not all(isinstance(names, list) for names in after.values()):
+        raise Problem(f"{path} must have one line `name: [names]` for each notebook")
+    names = notebook_names()
+    for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
+        if name not in names:
+            raise Problem(f"unknown notebook '{name}' in {path} ({suggest(name, names)})")
+    return after
+
+
+def method_imports(names: Iterable[object]) -> str:
+    """Import statements for the methods among some names: they are loaded by name, which no notebook's code tells."""
+    modules = {METHODS[name].module for name in names if name in METHODS}
+    return "".join(f"\nimport {module}" for module in sorted(modules))

@@ -1,0 +1,1 @@
+"""Numbers with their uncertainty: tables, claims, evaluations of runs, and what the papers published."""

@@ -1,0 +1,76 @@
+"""Evaluations of trained encoders, each a run of its own, and the table of all their rows.
+
+results.evaluate(folder, "linear", run, {"images": test.fingerprint}, ask, ("synpos_lib.evaluate.linear",))
+rows = results.collect(folder, "linear", "ssl-scenes-")
+
+A row is flat: dataset (trained on), target (tested on), method, variant, seed, factor, metric, value (0 to 1), n.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from synpos_lib.core import files
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.runs import Run, open_run, read_run
+
+COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
+
+
+def evaluate(
+    folder: Path, protocol: str, run: Run, config: dict, ask: Callable[[], list[dict]], code: tuple[str, ...]
+) -> Run:
+    """Evaluate a finished training once: the rows that ask() returns are kept as the run `<protocol>-<run.name>`."""
+    described = {**config, "of": run.name, "weights": run.weights}
+    with open_run(folder / f"{protocol}-{run.name}", described, code) as evaluation:
+        if not evaluation.done:
+            evaluation.load()  # rows of an attempt that was cut short are dropped
+            rows = ask()
+            for row in rows:
+                if set(row) != set(COLUMNS):
+                    wrong = ", ".join(sorted(set(row) ^ set(COLUMNS)))
+                    raise Problem(f"a row of {evaluation.name} lacks, or has too much, {wrong}: give {COLUMNS}")
+                evaluation.log(**row)
+            evaluation.finish(rows=len(rows))
+    return evaluation
+
+
+def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
+    """Rows of every finished evaluation of trainings named `prefix…`; column `run` names the training.
+
+    An edited or damaged evaluation is refused, and so is one whose training has been made anew since.
+    """
+    rows = []
+    for path in sorted(folder.glob(f"{protocol}-{prefix}*/config.json")):
+        if not (path.parent / "done.json").exists() and not (path.parent / "done.json.damaged").exists():
+            print(f"{path.parent.name} is not finished and left out")
+            continue
+        evaluation = read_run(path.parent)
+        run = evaluation.config["of"]
+        training = files.read_json(folder / run / "done.json") if (folder / run / "done.json").exists() else None
+        if training and training["files"]["checkpoint.safetensors"] != evaluation.config["weights"]:
+            raise Problem(f"{evaluation.name} was made from other weights than {run} has now: evaluate that run again")
+        rows += [{**row, "run": run, "evaluation": evaluation.name} for row in evaluation.metrics()]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "run", "evaluation"])
+
+
+def same(folder: Path, runs: Iterable[str], *fields: str) -> dict:
+    """The settings that runs put on one table have in common; refused where one of them differs."""
+    if not (runs := list(dict.fromkeys(runs))):
+        raise Problem(f"there is no evaluated run in {folder}: make some with notebook 07")
+    configs = {run: files.read_json(folder / run / "config.json") for run in runs}
+    shared = {}
+    for field in fields:
+        by_value: dict[str, list[str]] = {}
+        for run, config in configs.items():
+            by_value.setdefault(json.dumps(config.get(field)), []).append(run)
+        if len(by_value) > 1:
+            few = min(by_value.items(), key=lambda pair: len(pair[1]))
+            raise Problem(
+                f"runs on one table differ in {field}: it is {few[0]} in {', '.join(few[1][:3])}, unlike in others; "
+                f"make these again with the settings of the others, or remove their folders from {folder}"
+            )
+        shared[field] = json.loads(next(iter(by_value)))
+    return shared

@@ -1,0 +1,63 @@
+"""Does this Python have what pyproject.toml asks for, whole? Uses nothing but Python itself, so it runs anywhere."""
+
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+
+
+def requirements(*extras: str) -> dict[str, str]:
+    """Package name → lowest version, from pyproject.toml."""
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    return dict(line.split(">=") for line in lines)
+
+
+def lacking(*extras: str) -> list[str]:
+    """The requirements that this Python does not meet, in words."""
+    found = []
+    for name, lowest in requirements(*extras).items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found.append(name)
+        else:
+            if _numbers(version) < _numbers(lowest):
+                found.append(f"{name}>={lowest} (has {version})")
+    return found
+
+
+def half_made() -> list[str]:
+    """Packages whose files are not all there, such as those a killed installation leaves, as `name==version`."""
+    broken = []
+    for package in metadata.distributions():
+        files = package.files
+        if package.metadata["Name"] is None:
+            continue
+        if not files or any(not _whole(file) for file in files):
+            broken.append(f"{package.metadata['Name']}=={package.version}")
+    return broken
+
+
+def _whole(file: metadata.PackagePath) -> bool:
+    """Whether a recorded file is there at its recorded size; byte code may come and go."""
+    if file.suffix == ".pyc":
+        return True
+    path = Path(file.locate())
+    return path.exists() and (file.size is None or path.stat().st_size == file.size)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    lines = half_made() if words == ["--half-made"] else lacking(*words)
+    print("\n".join(lines))
+    sys.exit(1 if lines else 0)

@@ -1,0 +1,118 @@
+"""The arms are the methods they say, take equal steps, and their claims are differences over seeds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from synpos_lib import methods
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.runs import read_run
+from synpos_lib.data import catalog
+from synpos_lib.evaluate import robustness
+from synpos_lib.experiments import mixdiff as arms
+from synpos_lib.results import evaluations, tables
+from synpos_lib.train.pretrain import Config
+
+WIDE = arms.Recipe({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
+
+
+@pytest.fixture
+def small(tmp_path) -> arms.Arms:
+    """Forty images, and black variations of them."""
+    train = catalog.load("scenes", "train", n=40)
+    clean = catalog.load("scenes", "test", n=20)
+    sets = {"clean": lambda: clean, "+fog-1": lambda: clean}
+    black = np.zeros((40, 1, 32, 32, 3), np.uint8)
+    config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=arms.PLAIN)
+    return arms.Arms(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
+
+
+def test_each_arm_is_an_ordinary_run_of_its_method(small):
+    for arm, method in {"Real": "simclr", "Syn": "synthetic-simclr", "Mix": "mixdiff-simclr"}.items():
+        rows = small.answers(arm, "simclr", seed=1)
+        run = read_run(small.runs / rows.run[0])
+        assert run.config["method"] == method and run.config["learning_rate"] == 1e-3 and run.config["seed"] == 1
+        assert run.config["hyperparameters"] == {"hidden": 16, "out": 8}
+        assert list(rows.target) == ["clean", "+fog-1"] and set(rows.method) == {arm} and set(rows.base) == {"SimCLR"}
+        assert set(rows.augmentation) == {arms.WITHOUT} and run.name == f"mix-scenes-{method}-noaug-seed1"
+    frame = evaluations.collect(small.runs, "shift", "mix-scenes-")
+    assert len(frame) == 6 and set(frame.seed) == {1}
+
+
+def test_a_recipe_gives_each_method_what_it_has(small):
+    dino = read_run(small.runs / small.answers("Real", "dino", seed=0).run[0]).config["hyperparameters"]
+    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, "prototypes": 8}  # as many as a batch, on so few images
+
+
+def test_a_recipe_sets_nothing_that_no_method_has():
+    known = set().union(*(methods.hyperparameters(base) for base in arms.NAMES))
+    assert all(set(recipe.hyperparameters) <= known for recipe in arms.RECIPES.values())
+    with pytest.raises(Problem, match="unknown recipe 'relaesed' .*released"):
+        arms.recipe("relaesed")
+
+
+def test_a_second_asking_trains_nothing(small, monkeypatch):
+    first = small.answers("Mix", "simclr", seed=0)
+    monkeypatch.setattr(robustness, "ask", None)
+    assert small.answers("Mix", "simclr", seed=0).equals(first)
+
+
+def test_fewer_images_take_as_many_steps(small):
+    rows = torch.arange(0, 40, 2)
+    part = catalog.take(small.images, rows)
+    found = small.answers("Mix", "simclr", seed=0, variant="half", images=part, variations=small.variations[rows])
+    assert read_run(small.runs / found.run[0]).config["epochs"] == 4
+
+
+def test_all_mixed_none_mixed_and_some_mixed_pairs_differ_by_their_ratio(small):
+    """At ratio 0 the mixed arm is the real one, weight for weight."""
+    none = small.answers("Mix", "simclr", seed=0, variant="ratio-0", ratio=0.0)
+    real, mixed = small.answers("Real", "simclr", seed=0), small.answers("Mix", "simclr", seed=0)
+    weights = [read_run(small.runs / rows.run[0]).final()["method"] for rows in (none, real, mixed)]
+    for name, value in weights[1].items():
+        assert torch.equal(weights[0][f"base.{name}"], value)
+    assert any(not torch.equal(weights[2][f"base.{name}"], value) for name, value in weights[1].items())
+
+
+def test_an_unknown_arm_is_refused(small):
+    with pytest.raises(Problem, match="unknown arm 'Real2'"):
+        small.answers("Real2", "simclr", seed=0)
+
+
+def rows(values: dict, **more) -> pd.DataFrame:
+    found = [
+        {"method": method, "seed": seed, "value": value, **more}
+        for method, v in values.items()
+        for seed, value in v.items()
+    ]
+    return pd.DataFrame(found)
+
+
+def test_the_claims_are_paired_differences():
+    usual = {"base": "SimCLR", "augmentation": arms.WITH}
+    real, mix = {0: 0.50, 1: 0.60, 2: 0.55}, {0: 0.58, 1: 0.66, 2: 0.62}
+    clean = rows({"Real": real, "Syn": {0: 0.4, 1: 0.5, 2: 0.6}, "Mix": mix}, target="clean", **usual)
+    foggy = rows({"Real": real, "Mix": {0: 0.4, 1: 0.5, 2: 0.45}}, target="fog", **usual)
+    bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=arms.WITHOUT)
+    moved = rows({"Real": real, "Mix": real}, target="digits", **usual)
+    worst = rows({"Mix": mix}, study="quality", x=0.2, variant="2-steps")
+    half = rows({"Mix": {0: 0.3}, "Real": {0: 0.1}}, study="share", x=0.5, variant="share-0.5")
+    table = arms.claims(pd.concat([clean, foggy, bare]), moved, pd.concat([worst, half])).set_index("of")
+    expected = tables.paired([0.58, 0.66, 0.62], [0.50, 0.60, 0.55])
+    found = table.loc["mixdiff-real"]
+    assert (found.measured, found.low, found.n) == pytest.approx((expected.value, expected.low, 3))
+    assert found.verdict == "reproduced" and table.loc["mixdiff-quality", "verdict"] == "reproduced"
+    assert table.loc["mixdiff-synthetic-only", "verdict"] == "undecided"
+    assert table.loc["mixdiff-shift", "verdict"] == "not reproduced"
+    assert table.loc["mixdiff-transfer", "verdict"] == "not reproduced"
+    assert table.loc["mixdiff-noaug", "measured"] == pytest.approx(-0.01)
+    assert table.loc["mixdiff-noaug", "verdict"] == "reproduced"
+    assert (
+        table.loc["mixdiff-less-data", "measured"] == pytest.approx(-0.2) and table.loc["mixdiff-less-data", "n"] == 1
+    )
+    control = table.loc[""]
+    assert control.measured == pytest.approx(0.1 - 0.5) and control.n == 1 and "without mixing" in control.claim
+    assert (
+        table.loc["mixdiff-imagenet", "verdict"] == "not attempted here" and "4.56" in table.claim["mixdiff-imagenet"]
+    )

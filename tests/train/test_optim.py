@@ -1,0 +1,40 @@
+"""LARS equals its formula; the schedule has its corners where they belong."""
+
+import pytest
+import torch
+from torch import nn
+
+from synpos_lib.train import optim
+
+
+@pytest.mark.parametrize("rate", [0.5, 1e-3])  # with and without the limit
+def test_lars_equals_its_formula(rate):
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    w, b = layer.weight.detach().clone(), layer.bias.detach().clone()
+    optimizer = optim.make("lars", layer, learning_rate=rate, weight_decay=1e-2)
+    m_w, m_b = torch.zeros_like(w), torch.zeros_like(b)
+    for _ in range(3):
+        layer.weight.grad, layer.bias.grad = torch.randn(3, 4), torch.randn(3)
+        g = layer.weight.grad.clone()
+        trust = 0.02 * w.norm() / (g.norm() + 1e-2 * w.norm() + 1e-8)
+        m_w = 0.9 * m_w + (g + 1e-2 * w) * min(trust / rate, 1)
+        m_b = 0.9 * m_b + layer.bias.grad
+        w, b = w - rate * m_w, b - rate * m_b
+        optimizer.step()
+    torch.testing.assert_close(layer.weight.data, w)
+    torch.testing.assert_close(layer.bias.data, b)
+
+
+def test_momentum_copies_are_not_optimised():
+    module = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)])
+    for name in ("sgd", "lars", "adamw"):
+        groups = optim.make(name, module, learning_rate=0.1, weight_decay=0.0).param_groups
+        assert [p is q for p, q in zip(groups[0]["params"], module[0].parameters(), strict=True)] == [True, True]
+
+
+def test_schedule():
+    factors = [optim.warmup_cosine(step, 100, 10) for step in range(101)]
+    assert factors[0] == pytest.approx(0.002) and factors[10] == 1 and factors[55] == pytest.approx(0.5)
+    assert factors[100] == pytest.approx(0) and factors[1:10] == sorted(factors[1:10])
+    assert optim.warmup_cosine(0, 10, 0) == 1

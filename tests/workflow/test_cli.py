@@ -1,0 +1,157 @@
+import importlib
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from synpos_lib.core.errors import Problem
+from synpos_lib.workflow import cli
+
+
+def test_what_can_be_asked():
+    assert cli.parse([]) == cli.Request()
+    request = cli.parse("smoke --only 02,07 --dry-run --jobs=2 --retrain -- --executor slurm --jobs 3".split())
+    assert (request.command, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
+    assert request.dry_run and request.retrain and request.snakemake == ["--executor", "slurm", "--jobs", "3"]
+    assert cli.parse(["--from", "05"]).start == "05"
+    assert cli.parse("--only 02,03 --only 07".split()).only == ["02", "03", "07"]
+    request = cli.parse(["record", "quick", "--as", "laptop"])
+    assert (request.command, request.record, request.name) == ("record", "quick", "laptop")
+
+
+@pytest.mark.parametrize(
+    "cores, gpu, jobs", [(1, None, 1), (2, None, 2), (16, None, 4), (16, "/usr/bin/nvidia-smi", 1)]
+)
+def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypatch, cores, gpu, jobs):
+    monkeypatch.setattr(cli.shutil, "which", lambda name: gpu)
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: set(range(cores)))
+    assert cli.parse([]).jobs == jobs
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("smok", "unknown word 'smok' (did you mean 'smoke'?)"),
+        ("tests", "did you mean 'test'?"),
+        ("quick cifar", "choose one"),
+        ("--dry-rum", "unknown option '--dry-rum' (did you mean '--dry-run'?)"),
+        ("--jobs", "--jobs needs a value"),
+        ("--only --dry-run", "--only needs a value"),
+        ("--jobs 0", "whole number from 1"),
+        ("--jobs two", "whole number from 1"),
+        ("--only 01 --from 02", "cannot be used together"),
+        ("test --only 02", "'test' takes no options"),
+        ("-j 2", "unknown option '-j'"),
+        ("--dry-run=yes", "takes no value"),
+        ("record", "record needs a profile"),
+        ("record quik", "unknown profile 'quik' (did you mean 'quick'?)"),
+        ("record quick smoke", "choose one"),
+        ("record quick --as ../x", "plain name"),
+        ("record quick --as", "--as needs a value, as in `--as laptop`"),
+        ("record quick --jobs 2", "no other option does"),
+        ("record quick -- --executor slurm", "no other option does"),
+        ("quick --only ,", "--only needs a notebook"),
+        ("check quick", "unknown word 'check'"),
+        ("quick --as laptop", "--as goes with record"),
+    ],
+)
+def test_what_is_refused(words, said):
+    with pytest.raises(Problem) as problem:
+        cli.parse(words.split())
+    assert said in str(problem.value)
+
+
+def test_errors_are_one_sentence_and_a_status(capsys):
+    assert cli.main(["smok"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == "unknown word 'smok' (did you mean 'smoke'?)\n"
+
+
+def test_a_wrong_number_of_threads_is_said_before_anything_runs(capsys, monkeypatch):
+    monkeypatch.setenv("SYNPOS_THREADS", "two")
+    assert cli.main(["smoke", "--dry-run"]) == 2
+    assert "SYNPOS_THREADS must be a number of cores, not 'two'" in capsys.readouterr().err
+
+
+def test_unknown_notebook(capsys):
+    assert cli.main(["smoke", "--dry-run", "--only", "00_start_her"]) == 2
+    assert "did you mean '00_start_here'?" in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in (*cli.OPTIONS, "quick", "paper", "test", "lab"))
+
+
+def test_arguments_can_be_checked_without_running_anything(capsys):
+    assert cli.main(["--check", "quick", "--jobs", "2"]) == 0
+    assert cli.main(["--check", "quikc"]) == 2
+
+
+def test_downloads_happen_only_where_asked(tmp_path, monkeypatch):
+    from synpos_lib.data import catalog
+
+    asked = []
+    monkeypatch.setattr(catalog, "_download", lambda name, root: asked.append(name))
+    monkeypatch.delenv("SYNPOS_DOWNLOAD", raising=False)
+    with pytest.raises(Problem, match="no 'dtd'"):
+        catalog.load("dtd", "train", root=tmp_path)
+    assert not asked
+    monkeypatch.setenv("SYNPOS_DOWNLOAD", "1")  # what --download sets
+    with pytest.raises(Problem, match="no 'dtd'"):
+        catalog.load("dtd", "train", root=tmp_path)
+    assert asked == ["dtd"] and cli.parse(["quick", "--download"]).download
+
+
+def test_jupyterlab_looks_for_no_update_of_itself(monkeypatch):
+    started = []
+    monkeypatch.setattr(cli.os, "execv", lambda _, arguments: started.append(arguments))
+    cli.main(["lab"])
+    module, name = next(word for word in started[0] if "check_for_updates_class" in word).split("=")[1].rsplit(".", 1)
+    assert getattr(importlib.import_module(module), name)("4.0").__class__.__name__ == "NeverCheckForUpdate"
+    assert any(word.endswith("00_start_here.ipynb") for word in started[0])
+
+
+def test_tests_that_compute_run_once_more_as_on_the_oldest_processor(monkeypatch):
+    for name in cli.WEAKEST:
+        monkeypatch.delenv(name, raising=False)
+    runs, before = [], dict(os.environ)
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda words, cwd, env: runs.append((words, env)) or SimpleNamespace(returncode=0)
+    )
+    assert cli.run_tests() == 0 and dict(os.environ) == before
+    (weakest,) = (words for words, env in runs if cli.WEAKEST.items() <= env.items())
+    assert {f"tests/{name}" for name in cli.NUMERIC} <= set(weakest) and "not slow" in weakest
+    assert all(env == before for words, env in runs if words is not weakest)
+
+
+def test_the_test_command_says_how_long_it_takes_and_ends_at_the_first_failure(monkeypatch, capsys):
+    ran = []
+
+    def run(command, cwd, env):
+        ran.append(command[2])
+        return SimpleNamespace(returncode=int(command[2] == failing))
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    failing = "pytest"
+    assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "pytest"]
+    said = capsys.readouterr().out.splitlines()
+    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/4] style", "style: passed after 0 s"]
+    assert said[-1] == "tests: failed after 0 s"
+    failing = "ruff"
+    assert cli.main(["test"]) == 1 and ran[3:] == ["ruff"]
+    failing = ""
+    assert cli.main(["test"]) == 0 and capsys.readouterr().out.endswith("all tests passed\n")
+
+
+@pytest.mark.parametrize("cores, processes", [(1, None), (2, "2"), (16, "4")])
+def test_the_tests_use_every_core_up_to_four(monkeypatch, cores, processes):
+    ran = []
+    monkeypatch.setattr(cli.os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setattr(
+        cli.subprocess, "run", lambda words, cwd, env: ran.append(words) or SimpleNamespace(returncode=0)
+    )
+    assert cli.main(["test"]) == 0
+    for words in ran[-2:]:
+        assert (words[words.index("-n") + 1] if "-n" in words else None) == processes

@@ -1,0 +1,155 @@
+"""A finished profile is recorded whole, an unfinished or edited one not; rows know when their code has changed."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from PIL import Image
+
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.runs import open_run
+from synpos_lib.lab import notebook, recorded
+from synpos_lib.workflow import graph as workflow
+from synpos_lib.workflow import planner, recording
+
+PARAMETERS = 'profile = "p"  # where results go\n'
+
+
+def write_notebook(folder, name: str, code: str, drawing: str = "draw = 1") -> None:
+    cells = [
+        {"cell_type": "code", "id": "parameters", "metadata": {"tags": ["parameters"]}, "source": PARAMETERS},
+        {"cell_type": "code", "id": "work", "metadata": {}, "source": code},
+        {"cell_type": "code", "id": "fig-one", "metadata": {}, "source": drawing},
+    ]
+    (folder / f"{name}.ipynb").write_text(json.dumps({"cells": cells}))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A profile of two notebooks, both finished, the second after the first."""
+    (tmp_path / "profiles").mkdir()
+    monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
+    monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(planner, "_passes_per_second", lambda network: 4.0)
+    write_notebook(tmp_path, "01_a", "from synpos_lib import tables")
+    write_notebook(tmp_path, "02_b", "x = 1")
+    (tmp_path / "graph.yaml").write_text("01_a: []\n02_b: [01_a]\n")
+    (tmp_path / "profiles" / "p.yaml").write_text("01_a: {}\n02_b: {}\n")
+    here, steps = tmp_path / "outputs" / "p", workflow.plan("p")
+    for name in steps:
+        with open_run(here / "runs" / f"run-of-{name}", {"images": "1234"}) as run:
+            run.log(step=1)
+            run.finish(loss=0.5)
+        nb = notebook.Notebook(name, {"profile": "p"})
+        figure, axis = plt.subplots(figsize=(9, 4))
+        axis.plot([1, 2])
+        nb.figure(figure, "curve", "A curve", [run])
+        nb.table(pd.DataFrame({"method": ["simclr"], "value": [0.25]}), "scores", "Scores", [run])
+        mark = {"id": name, "seconds": 2.5, "memory_mb": 300, "disk_mb": 1.5, "notebook": name}
+        mark |= {"parameters": {"profile": "p"}, "code": steps[name].code, "provenance": runtime.provenance()}
+        mark |= {"after": {other: other for other in steps[name].after}, "files": []}
+        files.write_json(here / "jobs" / f"{name}.json", mark)
+    return tmp_path
+
+
+def test_tables_pictures_costs_and_origins_are_kept(folder):
+    target = recording.record("p", "laptop")
+    assert target == folder / "recorded" / "laptop"
+    manifest = json.loads((target / "manifest.json").read_text())
+    assert manifest["command"] == "./run_all.sh p" and manifest["seconds"] == 5.0
+    assert manifest["calibration"] == dict.fromkeys(planner.SMALL, 4.0)
+    assert manifest["commits"] and manifest["hardware"] and set(manifest["jobs"]) == {"01_a", "02_b"}
+    run = manifest["runs"]["run-of-01_a"]
+    assert run["data"] == "1234" and run["metrics"] and run["commit"] and run["hardware"]
+    assert manifest["tables"]["01_a.scores.csv"]["versions"]["torch"]
+    kept = pd.read_csv(target / "tables" / "01_a.scores.csv")
+    assert list(kept.value) == [0.25]
+    picture = Image.open(target / "figures" / "02_b.curve.png")
+    assert picture.width <= recording.WIDTH
+    timings = pd.read_csv(target / "timings.csv")
+    assert list(timings.columns) == list(planner.TIMINGS) and list(timings.seconds) == [2.5, 2.5]
+
+
+def test_recorded_costs_are_found_by_the_planner(folder):
+    recording.record("p", "laptop")
+    (step, _) = workflow.plan("p").values()
+    assert planner.cost(step.job, []).seconds == 2.5
+
+
+def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
+    mark = folder / "outputs" / "p" / "jobs" / "01_a.json"
+    theirs = {"profile": "p", "retrain": True}
+    files.write_json(mark, files.read_json(mark) | {"parameters": theirs})
+    manifest = files.read_json(recording.record("p", "laptop") / "manifest.json")
+    assert manifest["jobs"]["01_a"]["parameters"] == theirs
+    one, two = workflow.plan("p").values()
+    assert planner.cost(one.job, []).seconds is None and planner.cost(two.job, []).seconds == 2.5
+
+
+def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder, monkeypatch):
+    monkeypatch.setattr(planner, "WORK", {"01_a": None})
+    here = folder / "outputs" / "p"
+    mark = files.read_json(here / "jobs" / "01_a.json")
+    files.write_json(here / "jobs" / "01_a.json", mark | {"seconds": -1.0})  # less than its run took
+    recording.record("p", "laptop")
+    assert list(pd.read_csv(folder / "recorded" / "laptop" / "timings.csv").job) == ["02_b"]
+
+
+def test_rows_are_marked_when_code_that_computes_has_changed(folder):
+    recording.record("p", "laptop")
+    rows = recorded.load("02_b.scores")
+    assert list(rows.value) == [0.25] and list(rows.recorded) == ["laptop"] and not rows.changed.any()
+    write_notebook(
+        folder, "01_a", "from synpos_lib.results import tables  # a comment", "from synpos_lib import figures"
+    )
+    assert not recorded.load("02_b.scores").changed.any()
+    write_notebook(folder, "01_a", "from synpos_lib import tables\ny = 2")  # what 02_b builds on
+    assert recorded.load("02_b.scores").changed.all()
+
+
+def test_what_is_not_recorded_has_no_rows(folder):
+    rows = recorded.load("02_b.scores")
+    assert rows.empty and set(recorded.MARKS) <= set(rows)
+
+
+def test_an_edited_recording_is_refused(folder):
+    target = recording.record("p", "laptop")
+    (target / "tables" / "02_b.scores.csv").write_text("method,value\nsimclr,0.99\n")
+    with pytest.raises(Problem, match="not what its manifest says"):
+        recorded.load("02_b.scores")
+
+
+def spoil_job(here):
+    (here / "jobs" / "02_b.json").unlink()
+
+
+def spoil_table(here):
+    (here / "tables" / "01_a.scores.csv").write_text("method,value\nsimclr,0.99\n")
+
+
+def spoil_run(here):
+    (here / "runs" / "run-of-01_a" / "metrics.jsonl").write_text('{"step": 2}\n')
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [(spoil_job, "02_b is not finished"), (spoil_table, "scores.csv is damaged"), (spoil_run, "cannot be believed")],
+)
+def test_what_is_unfinished_or_was_touched_is_not_recorded(folder, spoil, said):
+    spoil(folder / "outputs" / "p")
+    with pytest.raises(Problem, match=said):
+        recording.record("p", "laptop")
+    assert not (folder / "recorded").exists()
+
+
+def test_recordings_of_the_repository_are_whole():
+    found = sorted((runtime.REPOSITORY / "outputs" / "recorded").glob("*/manifest.json"))
+    assert [path.parent.name for path in found] == ["cifar-cpu", "quick"]
+    for path in found:
+        manifest = files.read_json(path)
+        for kind in ("tables", "figures"):
+            for name, about in manifest[kind].items():
+                assert files.sha256(path.parent / kind / name) == about["sha256"], name
