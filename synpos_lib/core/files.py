@@ -3,10 +3,16 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from synpos_lib.core.errors import Problem
+
+
+def safe_name(text: str) -> str:
+    """Text as part of a file name: `folder:/data/my birds` becomes `folder_data_my_birds`."""
+    return re.sub(r"[^\w.=+-]+", "_", text)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

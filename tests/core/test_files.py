@@ -90,3 +90,8 @@ def test_whoever_reads_a_file_goes_on_reading_the_old_one(tmp_path):
     os.link(tmp_path / "a", tmp_path / "b")
     files.write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "b").read_bytes() == b"old" and (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_safe_name_keeps_what_file_names_may_hold():
+    assert files.safe_name("ssl-scenes-clsp-simclr-w=0.1+b_2-seed0") == "ssl-scenes-clsp-simclr-w=0.1+b_2-seed0"
+    assert files.safe_name("folder:/data/my birds") == "folder_data_my_birds"
