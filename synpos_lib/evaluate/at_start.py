@@ -5,41 +5,32 @@ from torch import Tensor
 
 from synpos_lib import methods
 from synpos_lib.core import runtime
-from synpos_lib.methods.parts import Queue
+from synpos_lib.methods.parts import Method, Queue, Wrapper
 from synpos_lib.train import encoders
-
-FAMILIES = {  # every method by itself, and what it compares an image with
-    **dict.fromkeys(("simclr", "dcl", "simclr-ft", "mocov2", "mocov2-ft", "mocov3", "clgan"), "contrast"),
-    "byol": "prediction",
-    **dict.fromkeys(("swav", "dino"), "clusters"),
-    **dict.fromkeys(("barlow", "vicreg", "vibcreg"), "decorrelation"),
-    **dict.fromkeys(("nnclr", "all4one"), "neighbours"),
-    "supcon": "labels",
-}
 
 
 def at_start(name: str, pair: list[Tensor], labels: Tensor, *, encoder: str = "small", seed: int = 0) -> dict:
     """The loss of an untrained method on two views of a batch, and with every image paired with a stranger."""
     runtime.seed_all(seed)
+    recipe = methods.recipe(name)
     method = methods.build(name, *encoders.by_name(encoder))
     strangers = [pair[0], pair[1].roll(1, 0)]
-    labels = labels if methods.recipe(name).needs_labels else None
-    losses = [_loss(method, shown, labels) for shown in (pair, strangers)]
+    losses = [_loss(method, views, labels if recipe.needs_labels else None) for views in (pair, strangers)]
     trained = [p for part, p in method.named_parameters() if p.requires_grad and not part.startswith("encoder.")]
     return {
         "method": name,
-        "family": FAMILIES[name],
+        "family": recipe.family,
         "loss": losses[0],
         "with strangers": losses[1],
         "weights, millions": sum(p.numel() for p in trained) / 1e6,  # beside the encoder's own
-        "negatives": FAMILIES[name] in ("contrast", "neighbours", "labels"),
+        "negatives": recipe.family in ("contrast", "neighbours", "labels"),
         "slow copy": method.target_encoder is not None,
-        "queue": sum(len(part.keys) for part in method.modules() if isinstance(part, Queue)),
-        "labels": methods.recipe(name).needs_labels,
+        "queue": sum(part.keys.shape[0] for part in method.modules() if isinstance(part, Queue)),
+        "labels": recipe.needs_labels,
     }
 
 
-def _loss(method, pair: list[Tensor], labels: Tensor | None) -> float:
+def _loss(method: Method | Wrapper, pair: list[Tensor], labels: Tensor | None) -> float:
     """The loss as in training; whatever it draws, it draws alike each time."""
     with runtime.own_randomness(0), torch.no_grad():
-        return method.loss(pair, **({} if labels is None else {"labels": labels}))[0].item()
+        return method(pair, *(() if labels is None else (None, labels)))[0].item()

@@ -20,18 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synpos_lib.methods.nnclr import neighbour_contrast
-from synpos_lib.methods.parts import Loss, Momentum, Queue, full_precision, mlp
+from synpos_lib.methods.parts import Loss, Momentum, Queue, full_precision, mlp, off_diagonal
 
 
 @full_precision
 def feature_redundancy(t0: Tensor, z0: Tensor, t1: Tensor, z1: Tensor) -> Tensor:
     """L_feature of momentum projections t and projections z."""
-    on, off = 0.0, 0.0
-    for t, z in ((t0, z1), (t1, z0)):
-        c = F.normalize(t, dim=0).T @ F.normalize(z, dim=0)  # (D, D)
-        diagonal = c.diagonal()
-        on = on + (diagonal - 1).square().mean() / 2
-        off = off + (c.square().sum() - diagonal.square().sum()) / (c.numel() - len(c)) / 2
+    pairs = [F.normalize(t, dim=0).T @ F.normalize(z, dim=0) for t, z in ((t0, z1), (t1, z0))]  # (D, D)
+    on = torch.stack([(c.diagonal() - 1).square().mean() / 2 for c in pairs]).sum()
+    off = torch.stack([off_diagonal(c) / (c.numel() - len(c)) / 2 for c in pairs]).sum()
     return 10 * (0.5 * (on + 1e-12).sqrt() + 0.5 * (off + 1e-12).sqrt())
 
 
@@ -42,6 +39,8 @@ def positions(count: int, width: int) -> Tensor:
 
 
 class All4One(Momentum):
+    positions: Tensor
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -65,12 +64,11 @@ class All4One(Momentum):
         self.temperature, self.centroid_temperature = temperature, centroid_temperature
         self.neighbours = neighbours
         self.queue = Queue(queue_size, out)
-        self.new_keys: list[Tensor] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         t0, t1 = (F.normalize(t, dim=1) for t in self.embed_target(*views))
         nn0, nn1 = (self.queue.nearest(t, self.neighbours) for t in (t0, t1))  # (B, 5, D)
-        self.new_keys.append(t0)
+        self.queue.enqueue(t0)
         p0, p1 = self.predictor(z0), self.predictor(z1)
         c0, c1 = self.centroid(nn0), self.centroid(nn1)
         s0, s1 = (
@@ -91,9 +89,3 @@ class All4One(Momentum):
     def symmetric(a0: Tensor, b1: Tensor, a1: Tensor, b0: Tensor, temperature: float) -> Tensor:
         first = neighbour_contrast(a0, b1, temperature=temperature)
         return (first + neighbour_contrast(a1, b0, temperature=temperature)) / 2
-
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        for t0 in self.new_keys:
-            self.queue.push(t0)
-        self.new_keys.clear()

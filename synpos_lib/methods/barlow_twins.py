@@ -10,7 +10,7 @@ units.
 
 from torch import Tensor, nn
 
-from synpos_lib.methods.parts import Loss, Method, full_precision, mlp
+from synpos_lib.methods.parts import Loss, Method, full_precision, mlp, off_diagonal
 
 
 @full_precision
@@ -18,8 +18,7 @@ def redundancy(z0: Tensor, z1: Tensor) -> tuple[Tensor, Tensor]:
     """The two sums of the loss: distance of the diagonal from 1, and of the rest from 0."""
     z0, z1 = ((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt() for z in (z0, z1))
     c = z0.T @ z1 / len(z0)  # (D, D)
-    diagonal = c.diagonal()
-    return (diagonal - 1).square().sum(), c.square().sum() - diagonal.square().sum()
+    return (c.diagonal() - 1).square().sum(), off_diagonal(c)
 
 
 class BarlowTwins(Method):

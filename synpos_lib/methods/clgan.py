@@ -13,6 +13,8 @@ pre-trained; half as many made pairs as real ones; made images are not augmented
 augmented views.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,12 +30,12 @@ class Reverse(torch.autograd.Function):
     """The identity, with the gradient turned around: what one side lowers, the other raises."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
         ctx.weight = weight
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return -ctx.weight * grad, None
 
 
@@ -100,9 +102,6 @@ class CLGAN(SimCLR):
         critic_loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
         fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
         generator_loss = -functional_call(self.critic, fixed, fake).float().mean()
-        tie = (1 - self.progress.share) * F.mse_loss(*made)
+        tie = (1 - self.progress.share) * F.mse_loss(made[0], made[1])
         parts = {"critic": critic_loss.detach(), "generator": generator_loss.detach(), "tie": tie.detach()}
         return critic_loss + generator_loss + tie, parts
-
-    def after_step(self, progress: float) -> None:
-        self.progress.share = progress

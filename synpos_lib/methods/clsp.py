@@ -8,7 +8,7 @@ SimCLR-aug or MoCoV2-aug; CLSP-noaug augments none of the three images. https://
 
 Differs from the reference in: the poster sums over the batch, its code and this take the mean; on one
 device the released SimCLR code shares BatchNorm statistics between real and synthetic images
-(`batchnorm="shared"`, as the base embeds its views), the MoCo code does not; "separate" gives the positives
+(`positive_batchnorm="shared"`, as the base embeds its views), the MoCo code does not; "separate" gives the positives
 a pass of their own in any case. `phase_in` lets lambda rise from 0 to its value between two moments of the training:
 at first all embeddings are nearly the same, a pull keeps them so, and a training of a few hundred steps, unlike one
 of a hundred thousand, never gets away from there. What CLSP-noaug leaves out is not published; leaving out everything
@@ -30,32 +30,34 @@ def pull(z: Tensor, z_positive: Tensor) -> Tensor:
 
 
 class CLSP(Wrapper):
+    phase: Tensor  # the share of lambda that counts by now
+
     def __init__(
         self,
         base: Method,
         *,
-        lambda_: float = 1.0,  # weight of the pull; 1.0 for SimCLR, 0.5 (CIFAR-10) or 0.2 (CIFAR-100) for MoCo
+        pull_weight: float = 1.0,  # lambda: 1.0 for SimCLR, 0.5 (CIFAR-10) or 0.2 (CIFAR-100) for MoCo
         phase_in: tuple[float, float] = (0.0, 0.0),  # shares of the training between which lambda rises; paper: at once
-        batchnorm: str = "shared",  # do positives join the pass of the real views?
+        positive_batchnorm: str = "shared",  # do positives join the pass of the real views?
     ):
         super().__init__(base)
-        if batchnorm not in ("shared", "separate"):
-            raise Problem(f"unknown batchnorm '{batchnorm}' (choose 'shared' or 'separate')")
-        self.lambda_, self.phase_in, self.batchnorm = lambda_, phase_in, batchnorm
-        self.register_buffer("phase", torch.tensor(float(phase_in[1] == 0)))  # the share of lambda that counts by now
+        if positive_batchnorm not in ("shared", "separate"):
+            raise Problem(f"unknown positive_batchnorm '{positive_batchnorm}' (choose 'shared' or 'separate')")
+        self.pull_weight, self.phase_in, self.positive_batchnorm = pull_weight, phase_in, positive_batchnorm
+        self.register_buffer("phase", torch.tensor(float(phase_in[1] == 0)))
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
-        if self.lambda_ == 0:
+        if self.pull_weight == 0:
             return self.base.loss(views)
         if positive is None:
-            raise Problem("CLSP needs a positive for every anchor: pass positives, or set lambda_ to 0")
-        if self.batchnorm == "shared":
+            raise Problem("CLSP needs a positive for every anchor: pass positives, or set pull_weight to 0")
+        if self.positive_batchnorm == "shared":
             z0, z1, z_positive = self.base.embed(*views, positive)
         else:
             z0, z1, z_positive = (*self.base.embed(*views), *self.base.embed(positive))
         total, parts = self.base.compare(z0, z1, views)
         distance = pull(z0, z_positive)
-        return total + self.lambda_ * self.phase * distance, {**parts, "pull": distance.detach()}
+        return total + self.pull_weight * self.phase * distance, {**parts, "pull": distance.detach()}
 
     def after_step(self, progress: float) -> None:
         super().after_step(progress)

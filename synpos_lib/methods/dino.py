@@ -24,6 +24,9 @@ def distillation(student: Tensor, teacher: Tensor, center: Tensor, *, tau_s: flo
 
 
 class DINO(Momentum):
+    target_prototypes: Tensor
+    center: Tensor
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -46,27 +49,24 @@ class DINO(Momentum):
         self.register_buffer("target_prototypes", self.prototypes.detach().clone())
         self.register_buffer("center", torch.zeros(prototypes))
         self.progress = Progress()
-        self.new_means: list[Tensor] = []
+        self.teacher_mean: Tensor | None = None  # of the batch, for the centre
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         prototypes = self.prototypes.detach() if self.progress.share < self.frozen else self.prototypes
         s0, s1 = (scores(z, prototypes) for z in (z0, z1))  # (B, prototypes)
         t0, t1 = (scores(z, self.target_prototypes) for z in self.embed_target(*views))
-        self.new_means.append(torch.cat([t0, t1]).mean(0))
-        temperatures = {"tau_s": self.tau_s, "tau_t": self.tau_t}
-        total = (
-            distillation(s0, t1, self.center, **temperatures) + distillation(s1, t0, self.center, **temperatures)
-        ) / 2
+        self.teacher_mean = torch.cat([t0, t1]).mean(0)
+        first = distillation(s0, t1, self.center, tau_s=self.tau_s, tau_t=self.tau_t)
+        total = (first + distillation(s1, t0, self.center, tau_s=self.tau_s, tau_t=self.tau_t)) / 2
         return total, {"distillation": total.detach()}
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         super().after_step(progress)
         self.target_prototypes.lerp_(self.prototypes, 1 - cosine(*self.tau, progress))
-        for mean in self.new_means:
-            self.center.lerp_(mean, 1 - self.center_momentum)
-        self.new_means.clear()
-        self.progress.share = progress
+        if self.teacher_mean is not None:
+            self.center.lerp_(self.teacher_mean, 1 - self.center_momentum)
+        self.teacher_mean = None
 
 
 @full_precision

@@ -41,21 +41,14 @@ class MoCoV2(Momentum):
         super().__init__(encoder, mlp(width, hidden, out, norm=False), tau=tau, batchnorm=batchnorm)
         self.temperature = temperature
         self.queue0, self.queue1 = Queue(queue_size, out), Queue(queue_size, out)
-        self.new_keys: list[tuple[Tensor, Tensor]] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         q0, q1 = F.normalize(z0, dim=1), F.normalize(z1, dim=1)
         k0, k1 = (F.normalize(k, dim=1) for k in self.embed_target(*views))
-        self.new_keys.append((k0, k1))
         total = (self.contrast(q0, k1, self.queue1.keys) + self.contrast(q1, k0, self.queue0.keys)) / 2
+        self.queue0.enqueue(k0)
+        self.queue1.enqueue(k1)
         return total, {"info_nce": total.detach()}
 
     def contrast(self, q: Tensor, k: Tensor, queue: Tensor) -> Tensor:
         return info_nce(q, k, queue, temperature=self.temperature)
-
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        for k0, k1 in self.new_keys:
-            self.queue0.push(k0)
-            self.queue1.push(k1)
-        self.new_keys.clear()

@@ -38,20 +38,12 @@ class NNCLR(Method):
         self.predictor = mlp(out, predictor_hidden, out)
         self.temperature = temperature
         self.queue = Queue(queue_size, out)
-        self.new_keys: list[Tensor] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         p0, p1 = self.predictor(z0), self.predictor(z1)
         nn0, nn1 = (self.queue.nearest(z.detach())[:, 0] for z in (z0, z1))
-        self.new_keys.append(F.normalize(z0.detach(), dim=1))
-        total = (
-            neighbour_contrast(nn0, p1, temperature=self.temperature)
-            + neighbour_contrast(nn1, p0, temperature=self.temperature)
-        ) / 2
+        self.queue.enqueue(F.normalize(z0, dim=1))
+        first = neighbour_contrast(nn0, p1, temperature=self.temperature)
+        total = (first + neighbour_contrast(nn1, p0, temperature=self.temperature)) / 2
         similarity = F.cosine_similarity(nn0, z0.detach()).mean()
         return total, {"neighbour_contrast": total.detach(), "neighbour_similarity": similarity}
-
-    def after_step(self, progress: float) -> None:
-        for z0 in self.new_keys:
-            self.queue.push(z0)
-        self.new_keys.clear()

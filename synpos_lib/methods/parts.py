@@ -4,31 +4,36 @@ import copy
 import functools
 import math
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional as dist_grad
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synpos_lib.core.errors import Problem
 
 Loss = tuple[Tensor, dict[str, Tensor]]
+Value = TypeVar("Value")
 
 
 class Method(nn.Module):
     """An encoder with a projector and a rule that compares the projections of two views: `compare`."""
 
+    target_encoder: nn.Module | None  # the momentum (EMA) encoder of the methods that have one
+
     def __init__(self, encoder: nn.Module, projector: nn.Module, *, batchnorm: str = "shared"):
         super().__init__()
         if batchnorm not in ("shared", "separate"):
             raise Problem(f"unknown batchnorm '{batchnorm}' (choose 'shared' or 'separate')")
-        self.encoder, self.projector = encoder, projector
-        self.target_encoder = None  # the momentum (EMA) encoder of the methods that have one
+        self.encoder, self.projector, self.target_encoder = encoder, projector, None
         self.batchnorm = batchnorm  # do batches embedded together share their BatchNorm statistics?
 
     def embed(self, *batches: Tensor) -> list[Tensor]:
         """Projections of each batch of images, gathered over all processes: (B, 3, H, W) -> (B, D)."""
-        check_batch(batches[0])
+        if len(batches[0]) < 2:
+            raise Problem("a batch of 1 is too small for BatchNorm and for contrast: use at least 2 images per process")
         if self.batchnorm == "shared":
             z = self.projector(self.encoder(torch.cat(batches))).float().chunk(len(batches))
         else:
@@ -43,22 +48,29 @@ class Method(nn.Module):
         """The loss of two views of a batch; `positive` is for the wrappers (`CLSP`, `MixDiff`)."""
         if positive is not None:
             raise Problem(f"{type(self).__name__} has no use for positives: wrap it in CLSP or MixDiff")
-        return self.compare(*self.embed(*views), views)
+        z0, z1 = self.embed(*views)
+        return self.compare(z0, z1, views)
 
     def after_step(self, progress: float) -> None:
-        """What the paper does after every optimiser step, if anything; `progress` is the share of the training done."""
+        """What the paper does after every optimiser step; `progress` is the share of the training done."""
+        for part in self.children():
+            if isinstance(part, Queue | Progress):
+                part.after_step(progress)
 
-    def forward(self, *inputs, **named) -> Loss:  # what multi-process wrappers call
-        return self.loss(*inputs, **named)
+    def forward(self, *inputs: Any) -> Loss:  # what multi-process wrappers call
+        return self.loss(*inputs)
 
 
 class Progress(nn.Module):
-    """The share of the training that is over: a number of the processor, so that asking for it never waits for a GPU.
+    """The share of the training that is over: a number on the CPU, so that reading it never waits for a GPU.
 
     It is part of a checkpoint.
     """
 
     share = 0.0
+
+    def after_step(self, progress: float) -> None:
+        self.share = progress
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.share, dtype=torch.float64)
@@ -68,11 +80,15 @@ class Progress(nn.Module):
 
 
 class Wrapper(nn.Module):
-    """Something done with positives around any method."""
+    """What a paper does with positives around any method."""
 
     def __init__(self, base: Method):
         super().__init__()
         self.base = base
+
+    def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
+        """The loss of two views of a batch and their positives."""
+        raise NotImplementedError
 
     @property
     def encoder(self) -> nn.Module:
@@ -85,8 +101,8 @@ class Wrapper(nn.Module):
     def after_step(self, progress: float) -> None:
         self.base.after_step(progress)
 
-    def forward(self, *inputs, **named) -> Loss:
-        return self.loss(*inputs, **named)
+    def forward(self, *inputs: Any) -> Loss:
+        return self.loss(*inputs)
 
 
 class Momentum(Method):
@@ -95,9 +111,14 @@ class Momentum(Method):
     theta' <- tau theta' + (1 - tau) theta,   tau = tau_1 - (tau_1 - tau_0) (cos(pi progress) + 1) / 2
     """
 
-    def __init__(self, encoder, projector, *, tau: tuple[float, float], batchnorm: str = "separate"):
+    target_encoder: nn.Module
+
+    def __init__(
+        self, encoder: nn.Module, projector: nn.Module, *, tau: tuple[float, float], batchnorm: str = "separate"
+    ):
         super().__init__(encoder, projector, batchnorm=batchnorm)
-        self.target_encoder, self.target_projector = frozen_copy(encoder), frozen_copy(projector)
+        self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.target_projector = copy.deepcopy(projector).requires_grad_(False)
         self.tau = tau
 
     @torch.no_grad()
@@ -107,6 +128,7 @@ class Momentum(Method):
 
     def after_step(self, progress: float) -> None:
         """Move the second network."""
+        super().after_step(progress)
         tau = cosine(*self.tau, progress)
         ema_update(self.target_encoder, self.encoder, tau)
         ema_update(self.target_projector, self.projector, tau)
@@ -115,7 +137,13 @@ class Momentum(Method):
 # ------------------------------------------------------------------------------------------ networks
 
 
-def mlp(*widths: int, norm: bool = True, norm_last: bool = False, activation=nn.ReLU, bias: bool = True):
+def mlp(
+    *widths: int,
+    norm: bool = True,
+    norm_last: bool = False,
+    activation: type[nn.Module] = nn.ReLU,
+    bias: bool = True,
+) -> nn.Sequential:
     """Linear layers of these widths, with BatchNorm and an activation between them: `mlp(512, 2048, 256)`."""
     layers: list[nn.Module] = []
     for i, (inside, outside) in enumerate(zip(widths, widths[1:], strict=False)):
@@ -127,17 +155,12 @@ def mlp(*widths: int, norm: bool = True, norm_last: bool = False, activation=nn.
     return nn.Sequential(*layers)
 
 
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """A copy that no gradient reaches."""
-    return copy.deepcopy(module).requires_grad_(False)
-
-
 @torch.no_grad()
 def ema_update(target: nn.Module, online: nn.Module, tau: float) -> None:
     """theta' <- tau theta' + (1 - tau) theta, for parameters; BatchNorm statistics stay each network's own."""
-    theirs, ours = list(target.parameters()), list(online.parameters())
-    torch._foreach_mul_(theirs, tau)
-    torch._foreach_add_(theirs, ours, alpha=1 - tau)
+    averages: list[Tensor] = list(target.parameters())
+    torch._foreach_mul_(averages, tau)
+    torch._foreach_add_(averages, [*online.parameters()], alpha=1 - tau)
 
 
 def cosine(start: float, end: float, progress: float) -> float:
@@ -147,6 +170,10 @@ def cosine(start: float, end: float, progress: float) -> float:
 
 class Queue(nn.Module):
     """The last `size` unit vectors, first in, first out; a batch may wrap around the end."""
+
+    keys: Tensor
+    pointer: Tensor
+    waiting: Tensor | None = None
 
     def __init__(self, size: int, width: int):
         super().__init__()
@@ -162,6 +189,15 @@ class Queue(nn.Module):
         place = (self.pointer + torch.arange(len(z), device=z.device)) % size
         self.keys[place] = z
         self.pointer.copy_((self.pointer + len(z)) % size)
+
+    def enqueue(self, z: Tensor) -> None:
+        """Push these vectors after the optimiser step: the loss under way still sees the queue as it is."""
+        self.waiting = z.detach()
+
+    def after_step(self, progress: float) -> None:
+        if self.waiting is not None:
+            self.push(self.waiting)
+        self.waiting = None
 
     def nearest(self, z: Tensor, k: int = 1) -> Tensor:
         """The k most similar vectors of the queue: (B, D) -> (B, k, D)."""
@@ -181,48 +217,28 @@ def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int = 3) -> Tensor:
     return log_q.exp()
 
 
-def full_precision(loss: Callable) -> Callable:
+def off_diagonal(matrix: Tensor) -> Tensor:
+    """The sum of the squares off the diagonal of a square matrix."""
+    return matrix.square().sum() - matrix.diagonal().square().sum()
+
+
+def full_precision(loss: Callable[..., Value]) -> Callable[..., Value]:
     """Compute a loss in float32, also when the networks run in bfloat16."""
 
     @functools.wraps(loss)
-    def wrapped(*tensors: Tensor, **settings):
+    def wrapped(*tensors: Tensor, **settings: Any) -> Value:
         with torch.autocast(tensors[0].device.type, enabled=False):
-            return loss(
-                *[t.float() if isinstance(t, Tensor) and t.is_floating_point() else t for t in tensors], **settings
-            )
+            return loss(*[t.float() if t.is_floating_point() else t for t in tensors], **settings)
 
     return wrapped
-
-
-def check_batch(x: Tensor) -> None:
-    """A batch of one has no statistics to normalise with and nothing to contrast with."""
-    if len(x) < 2:
-        raise Problem("a batch of 1 is too small for BatchNorm and for contrast: use at least 2 images per process")
 
 
 # ----------------------------------------------------------------------------------------- processes
 
 
-class _Gather(torch.autograd.Function):
-    """Concatenate over processes; the gradients of all processes are summed on the way back."""
-
-    @staticmethod
-    def forward(ctx, z: Tensor) -> Tensor:
-        ctx.batch = len(z)
-        parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, z.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        return grad[dist.get_rank() * ctx.batch :][: ctx.batch]
-
-
 def gather(z: Tensor) -> Tensor:
-    """The batches of all processes, in order of rank; the batch itself when there is only one process."""
-    return _Gather.apply(z) if processes() > 1 else z
+    """The batches of all processes, in order of rank, with gradient; the batch itself in a single process."""
+    return torch.cat(dist_grad.all_gather(z.contiguous())) if processes() > 1 else z
 
 
 def share(z: Tensor) -> Tensor:
@@ -235,8 +251,13 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-class _SyncedBatchNorm(nn.BatchNorm2d):
+class SyncedBatchNorm(nn.BatchNorm2d):
     """BatchNorm over the batches of all processes, on any device (torch's own needs GPUs)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
 
     def _check_input_dim(self, x: Tensor) -> None:  # (B, C) and (B, C, H, W) alike
         pass
@@ -245,20 +266,19 @@ class _SyncedBatchNorm(nn.BatchNorm2d):
         if not self.training or processes() == 1:
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            rest = [0, *range(2, x.dim())]
             wide = x.float()
-            count = x.numel() // x.shape[1]
-            moments = torch.stack([wide.mean(rest), (wide**2).mean(rest)])[None]  # (1, 2, C)
-            mean, square = gather(moments).mean(0)
-            variance = square - mean**2
+            rest, total = [0, *range(2, x.dim())], x.numel() // x.shape[1] * processes()
+            moments = torch.var_mean(wide, rest, correction=0)
+            variances, means = gather(torch.stack(moments)[None]).unbind(1)  # (processes, C)
+            mean = means.mean(0)
+            variance = (variances + (means - mean).square()).mean(0)  # within the processes and between them
             with torch.no_grad():
-                total = count * processes()
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * total / (total - 1), self.momentum)
                 self.num_batches_tracked += 1
             shape = [1, -1, *[1] * (x.dim() - 2)]
             y = (wide - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
-            if self.weight is not None:
+            if self.affine:
                 y = y * self.weight.view(shape) + self.bias.view(shape)
             return y.to(x.dtype)
 
@@ -269,5 +289,5 @@ def synchronise_batchnorm(module: nn.Module) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for child in module.modules():
         if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            child.__class__ = _SyncedBatchNorm
+            child.__class__ = SyncedBatchNorm
     return module

@@ -41,17 +41,15 @@ class SwAV(Method):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, out), dim=1))
         self.queue0, self.queue1 = Queue(queue_size, out), Queue(queue_size, out)
         self.progress = Progress()
-        self.new_keys: list[tuple[Tensor, Tensor]] = []
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         prototypes = self.prototypes.detach() if self.progress.share < self.frozen else self.prototypes
         s0, s1 = (scores(z, prototypes) for z in (z0, z1))  # (B, prototypes)
         q0, q1 = self.codes(s0, self.queue0), self.codes(s1, self.queue1)
-        self.new_keys.append((F.normalize(z0.detach(), dim=1), F.normalize(z1.detach(), dim=1)))
-        total = (
-            swapped_prediction(s1, q0, temperature=self.temperature)
-            + swapped_prediction(s0, q1, temperature=self.temperature)
-        ) / 2
+        self.queue0.enqueue(F.normalize(z0, dim=1))
+        self.queue1.enqueue(F.normalize(z1, dim=1))
+        first = swapped_prediction(s1, q0, temperature=self.temperature)
+        total = (first + swapped_prediction(s0, q1, temperature=self.temperature)) / 2
         return total, {"swapped_prediction": total.detach()}
 
     @torch.no_grad()
@@ -61,10 +59,3 @@ class SwAV(Method):
         if self.progress.share >= self.queue_from:
             everything = torch.cat([s, scores(queue.keys, self.prototypes)])
         return sinkhorn(everything, epsilon=self.epsilon)[: len(s)]
-
-    def after_step(self, progress: float) -> None:
-        for z0, z1 in self.new_keys:
-            self.queue0.push(z0)
-            self.queue1.push(z1)
-        self.new_keys.clear()
-        self.progress.share = progress

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.methods.parts import Loss, Method, full_precision, mlp
+from synpos_lib.methods.parts import Loss, Method, full_precision, mlp, off_diagonal
 from synpos_lib.methods.vicreg import invariance, variance
 
 
@@ -37,7 +37,7 @@ def correlation(z: Tensor) -> Tensor:
     """Mean squared correlation between different features (the mean counts the diagonal's zeros, as in solo-learn)."""
     z = F.normalize(z - z.mean(0), dim=0)
     corr = z.T @ z  # (D, D)
-    return (corr.square().sum() - corr.diagonal().square().sum()) / corr.numel()
+    return off_diagonal(corr) / corr.numel()
 
 
 class VIbCReg(Method):
@@ -63,6 +63,6 @@ class VIbCReg(Method):
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         z0, z1 = (iterative_norm(z, group=self.group) for z in (z0, z1))
         terms = (invariance(z0, z1), variance(z0) + variance(z1), correlation(z0) + correlation(z1))
-        total = sum(weight * term for weight, term in zip(self.weights, terms, strict=True))
+        first, second, third = (weight * term for weight, term in zip(self.weights, terms, strict=True))
         names = ("invariance", "variance", "correlation")
-        return total, {name: term.detach() for name, term in zip(names, terms, strict=True)}
+        return first + second + third, {name: term.detach() for name, term in zip(names, terms, strict=True)}

@@ -12,7 +12,7 @@ head of 2048 instead of 8192 units.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synpos_lib.methods.parts import Loss, Method, full_precision, mlp
+from synpos_lib.methods.parts import Loss, Method, full_precision, mlp, off_diagonal
 
 
 @full_precision
@@ -29,7 +29,7 @@ def variance(z: Tensor) -> Tensor:
 def covariance(z: Tensor) -> Tensor:
     z = z - z.mean(0)
     cov = z.T @ z / (len(z) - 1)  # (D, D)
-    return (cov.square().sum() - cov.diagonal().square().sum()) / z.shape[1]
+    return off_diagonal(cov) / z.shape[1]
 
 
 class VICReg(Method):
@@ -50,6 +50,6 @@ class VICReg(Method):
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:
         terms = (invariance(z0, z1), variance(z0) + variance(z1), covariance(z0) + covariance(z1))
-        total = sum(weight * term for weight, term in zip(self.weights, terms, strict=True))
+        first, second, third = (weight * term for weight, term in zip(self.weights, terms, strict=True))
         names = ("invariance", "variance", "covariance")
-        return total, {name: term.detach() for name, term in zip(names, terms, strict=True)}
+        return first + second + third, {name: term.detach() for name, term in zip(names, terms, strict=True)}

@@ -4,8 +4,7 @@ import math
 
 import torch
 
-from synpos_lib import methods
-from synpos_lib.evaluate.at_start import FAMILIES, at_start
+from synpos_lib.evaluate.at_start import at_start
 
 
 def test_it_says_what_a_method_consists_of():
@@ -18,7 +17,3 @@ def test_it_says_what_a_method_consists_of():
     assert abs(simclr["loss"] - supcon["loss"]) < 1e-4, "all labels differ: SupCon is SimCLR"
     assert abs(simclr["loss"] - math.log(15)) < 1, "noise views: near the loss of guessing"
     assert at_start("simclr-ft", pair, labels) == at_start("simclr-ft", pair, labels), "draws alike each time"
-
-
-def test_every_method_that_stands_by_itself_has_a_family():
-    assert set(FAMILIES) == {name for name, recipe in methods.METHODS.items() if recipe.role == "none"}

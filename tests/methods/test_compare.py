@@ -125,7 +125,7 @@ def test_all_of_the_second_network_follows_as_scheduled(name):
 
 def test_gradients_reach_anchor_and_positive_through_the_wrapper():
     z0, z1, z2 = (v.requires_grad_() for v in torch.randn(3, 6, 8))
-    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), lambda_=0.7)
+    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), pull_weight=0.7)
     found = torch.autograd.grad(method.loss([z0, z1], z2)[0], [z0, z2])
     p = method.base.projector
     loss = nt_xent(p(z0), p(z1), temperature=0.2) + 0.7 * pull(p(z0), p(z2))

@@ -12,6 +12,7 @@ from torch import nn
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.methods.adainf import inflate
+from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.mixdiff import MixDiff
 from synpos_lib.methods.parts import Queue, cosine, ema_update
@@ -29,9 +30,7 @@ def small_encoder(seed=0):
 
 def small(name, seed=0, **hyperparameters):
     encoder = small_encoder(seed)
-    probe = methods.recipe(name)
-    module = __import__(probe.module, fromlist=["x"])
-    known = getattr(module, probe.method.split(".")[1]).__init__.__kwdefaults__
+    known = methods.hyperparameters(name)
     settings = {key: value for key, value in SMALL.items() if key in known} | hyperparameters
     return methods.build(name, encoder, 32, **settings)
 
@@ -84,7 +83,7 @@ def test_state_is_complete(name):
 @pytest.mark.parametrize("name", [name for name in BASES if name not in ("supcon", "clgan")])
 def test_lambda_zero_is_the_base_bit_for_bit(name):
     base = small(name)
-    wrapped = CLSP(copy.deepcopy(base), lambda_=0.0)
+    wrapped = CLSP(copy.deepcopy(base), pull_weight=0.0)
     results = []
     for method in (base, wrapped):
         torch.manual_seed(7)
@@ -101,7 +100,7 @@ def test_lambda_zero_is_the_base_bit_for_bit(name):
 
 
 def test_clsp_is_the_base_plus_the_pull():
-    method = small("clsp-simclr", lambda_=0.7)
+    method = small("clsp-simclr", pull_weight=0.7)
     view0, view1, positive = images()
     z0, z1, z2 = copy.deepcopy(method.base).embed(view0, view1, positive)
     total, parts = method.loss([view0, view1], positive)
@@ -119,9 +118,30 @@ def test_positives_with_a_batchnorm_of_their_own_leave_the_base_loss_alone():
     base = small("simclr")
     view0, view1, positive = images()
     expected = copy.deepcopy(base).loss([view0, view1])[1]["nt_xent"]
-    separate = CLSP(copy.deepcopy(base), batchnorm="separate").loss([view0, view1], positive)[1]["nt_xent"]
-    shared = CLSP(copy.deepcopy(base), batchnorm="shared").loss([view0, view1], positive)[1]["nt_xent"]
+    separate = CLSP(copy.deepcopy(base), positive_batchnorm="separate").loss([view0, view1], positive)[1]["nt_xent"]
+    shared = CLSP(copy.deepcopy(base), positive_batchnorm="shared").loss([view0, view1], positive)[1]["nt_xent"]
     assert torch.equal(expected, separate) and not same_numbers(expected, shared)
+
+
+@pytest.mark.parametrize("base", ["shared", "separate"])
+@pytest.mark.parametrize("positive", ["shared", "separate"])
+def test_batchnorm_of_the_views_and_of_the_positives_are_chosen_apart(base, positive):
+    """The encoder's passes tell: which batches share one."""
+    method = small("clsp-simclr", batchnorm=base, positive_batchnorm=positive)
+    passes = []
+    method.encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    method.loss(images()[:2], images()[2])
+    views = [16] if base == "shared" else [8, 8]
+    together = [24] if base == "shared" else [8, 8, 8]
+    assert passes == (together if positive == "shared" else [*views, 8])
+
+
+def test_the_weight_of_the_pull_and_barlows_own_lambda_are_set_apart():
+    method = small("clsp-barlow", pull_weight=0.3, lambda_=0.7)
+    z0, z1, z2 = copy.deepcopy(method.base).embed(*images())
+    total, _ = method.loss(images()[:2], images()[2])
+    on, off = redundancy(z0, z1)
+    torch.testing.assert_close(total, 0.1 * (on + 0.7 * off) + 0.3 * pull(z0, z2))
 
 
 def test_mixdiff_replaces_the_second_view():
@@ -275,7 +295,7 @@ def test_clgan_plays_a_min_max_game():
 def test_a_short_training_has_short_queues_few_prototypes_and_a_pull_that_is_phased_in():
     fit = {name: methods.fitted(name, images=1_000, batch=64) for name in methods.METHODS}
     assert fit["simclr"] == fit["mixdiff-simclr"] == fit["barlow"] == {}
-    assert fit["clsp-simclr"] == fit["simclr-aug"] == {"lambda_": 1.0, "phase_in": (0.2, 0.5)}
+    assert fit["clsp-simclr"] == fit["simclr-aug"] == {"pull_weight": 1.0, "phase_in": (0.2, 0.5)}
     assert fit["mocov2"] == {"queue_size": 256} and fit["clsp-mocov2"] == fit["mocov2"] | fit["clsp-simclr"]
     assert methods.fitted("swav", images=5_000, batch=256) == {"queue_size": 1024, "prototypes": 300}
     assert methods.fitted("dino", images=1_500, batch=128) == {"prototypes": 128}  # not fewer than a batch
@@ -285,16 +305,25 @@ def test_a_short_training_has_short_queues_few_prototypes_and_a_pull_that_is_pha
 
 def test_a_pull_that_is_phased_in_rises_from_nothing_to_lambda_and_is_kept_with_the_state():
     z0, z1, z2 = torch.randn(3, 6, 8)
-    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), lambda_=0.7, phase_in=(0.2, 0.6))
+    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), pull_weight=0.7, phase_in=(0.2, 0.6))
     base = method.base.loss([z0, z1])[0]
-    full = CLSP(method.base, lambda_=0.7).loss([z0, z1], z2)[0] - base
+    full = CLSP(method.base, pull_weight=0.7).loss([z0, z1], z2)[0] - base
     for progress, share in ((0.0, 0.0), (0.2, 0.0), (0.3, 0.25), (0.6, 1.0), (1.0, 1.0)):
         method.after_step(progress)
         torch.testing.assert_close(method.loss([z0, z1], z2)[0] - base, share * full, rtol=1e-3, atol=1e-5)
     method.after_step(0.4)
-    again = CLSP(method.base, lambda_=0.7, phase_in=(0.2, 0.6))
+    again = CLSP(method.base, pull_weight=0.7, phase_in=(0.2, 0.6))
     again.load_state_dict(method.state_dict())
     assert again.phase == method.phase == pytest.approx(0.5)
+
+
+def test_what_a_recipe_says_of_labels_and_augmentation():
+    needs = {name: methods.recipe(name).needs_labels for name in methods.METHODS}
+    assert [name for name, labels in needs.items() if labels] == ["supcon"]
+    plain = [name for name in methods.METHODS if methods.recipe(name).plain_views]
+    assert plain == [name for name in methods.METHODS if name.endswith("-noaug")] and len(plain) == 14
+    families = {"contrast", "prediction", "clusters", "decorrelation", "neighbours", "labels"}
+    assert {recipe.family for recipe in methods.METHODS.values()} == families
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -304,6 +333,8 @@ def test_unknown_names_are_answered_with_the_nearest():
         methods.build("simclr", small_encoder(), 32, temprature=0.1)
     with pytest.raises(Problem, match="unknown batchnorm"):
         SimCLR(small_encoder(), 32, batchnorm="both")
+    with pytest.raises(Problem, match="unknown positive_batchnorm"):
+        methods.build("clsp-simclr", small_encoder(), 32, positive_batchnorm="both")
 
 
 def test_missing_or_useless_inputs():

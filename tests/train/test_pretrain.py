@@ -146,7 +146,7 @@ def test_the_untrained_encoder_is_the_one_that_a_run_started_from(tmp_path):
 def test_lambda_zero_is_the_base_bit_for_bit_through_a_whole_training(tmp_path, name):
     images, positives = some_images(), some_positives()
     base = name.removeprefix("clsp-").removesuffix("-aug")
-    settings = {**SMALL[base], "lambda_": 0.0}
+    settings = {**SMALL[base], "pull_weight": 0.0}
     ours = pretrain.pretrain(tmp_path / "base", config(base), images).final()["method"]
     zero = pretrain.pretrain(tmp_path / "zero", config(name, hyperparameters=settings), images, positives)
     state = zero.final()["method"]
