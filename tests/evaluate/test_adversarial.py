@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from synpos_lib.core import runtime
 from synpos_lib.evaluate import adversarial
 from synpos_lib.train import classify
 
@@ -76,7 +77,7 @@ def test_accuracy_under_attack_is_foolboxs(model, batch, peer):
     x = images.float() / 255
     _, _, fooled = foolbox.attacks.FGSM()(theirs, x, labels, epsilons=EPSILON)
     assert found["FGSM"] == pytest.approx(1 - fooled.double().mean().item())
-    draw = adversarial.runtime.generator(0, "attack", 0)
+    draw = runtime.generator(0, "attack", 0)
     ever = torch.zeros(40, dtype=torch.bool)
     for _ in range(2):
         start = (x + EPSILON * (2 * torch.rand(x.shape, generator=draw) - 1)).clamp(0, 1)

@@ -1,10 +1,12 @@
 """Neighbours against the obvious loop; partners that are what they are called."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.evaluate.neighbours import candidates, compare, nearest
 
@@ -47,6 +49,12 @@ def test_images_without_places_have_no_oracle():
     found = candidates(train, train.images[:20], judge)
     assert "oracle" not in found
     assert all("same place" not in row for row in compare(lambda x: x.float().flatten(1), train, found))
+
+
+def test_unlabelled_images_are_refused_in_one_sentence():
+    train = replace(catalog.load("shapes", "train", n=20), labels=None)
+    with pytest.raises(Problem, match="'shapes' has no labels .*choose a labelled set"):
+        candidates(train, train.images[:5], SimpleNamespace(labels=lambda images: {}))
 
 
 def test_a_stranger_is_never_the_image_itself():
