@@ -155,8 +155,9 @@ def gain_panels(frame: DataFrame, panel: str, names: Names, *, marked: Names = (
     return figure
 
 
-def dots(axis: Axes, frame: DataFrame, names: Names, *, y: str, group: str, colours: Colours) -> None:
+def dots(axis: Axes, frame: DataFrame, names: Iterable[str], *, y: str, group: str, colours: Colours) -> None:
     """The `value` of every run as a small dot and the mean of each group as a large one, a line per name in `y`."""
+    names = list(names)
     for i, (name, colour) in enumerate(colours.items()):
         part, shift = frame[frame[group] == name], _shift(i, len(colours))
         means = part.groupby(y, sort=False).value.mean()
