@@ -106,13 +106,11 @@ def scatter(axis: Axes, points: np.ndarray, labels: Iterable[int], names: Names)
 
 def bars(axis: Axes, frame: DataFrame, *, x: str, group: str, colours: Colours = FACTORS) -> None:
     """Grouped bars of `value` with their interval from `low` to `high`; groups that do not occur are left out."""
-    names, groups = frame[x].unique(), [name for name in colours if name in set(frame[group])]
-    tables = {
-        key: frame.pivot(index=x, columns=group, values=key).loc[names, groups] for key in ("value", "low", "high")
-    }
-    reach = np.stack([tables["value"] - tables["low"], tables["high"] - tables["value"]]).transpose(2, 0, 1)
-    look = {"width": 0.8, "rot": 0, "xlabel": "", "error_kw": {"ecolor": DARK}}
-    tables["value"].plot.bar(ax=axis, yerr=reach, color=colours, **look)
+    table = frame.pivot(index=x, columns=group, values=["value", "low", "high"]).loc[frame[x].unique()]
+    groups = [name for name in colours if name in set(frame[group])]
+    value, low, high = (table[key][groups] for key in ("value", "low", "high"))
+    reach = np.stack([value - low, high - value]).transpose(2, 0, 1)  # (groups, 2, names)
+    value.plot.bar(ax=axis, yerr=reach, color=colours, width=0.8, rot=0, xlabel="", error_kw={"ecolor": DARK})
     axis.legend(**BESIDE)
 
 
@@ -142,10 +140,8 @@ def forest(axis: Axes, frame: DataFrame, *, colours: Colours | None = None, unit
 
 def gain_panels(frame: DataFrame, panel: str, names: Names, *, marked: Names = (), xlabel: str = "") -> Figure:
     """Differences `mean`, `low`, `high` of each method, a panel for each value of `panel`; the marked ones in red."""
-    count = frame[panel].nunique()
-    figure, panels = _panels(
-        frame, panel, figsize=(2 + 1.7 * count, 1.3 + 0.3 * len(names)), sharey=True, title={"fontsize": 10}
-    )
+    size = (2 + 1.7 * frame[panel].nunique(), 1.3 + 0.3 * len(names))
+    figure, panels = _panels(frame, panel, figsize=size, sharey=True, title={"fontsize": 10})
     for axis, part in panels:
         axis.axvline(0, color=DARK, linewidth=1)
         for row in part.to_dict("records"):
@@ -192,8 +188,8 @@ def radars(frame: DataFrame, panel: str, *, spoke: str, group: str, colours: Col
     for axis, part in panels:
         names = list(part[spoke].unique())
         angle = np.append(np.arange(len(names)), 0) * 2 * np.pi / len(names)
-        table = part.pivot_table(index=spoke, columns=group, values="value").reindex(columns=list(colours))
-        for name, line in table.loc[[*names, names[0]]].items():
+        table = part.pivot_table(index=spoke, columns=group, values="value")
+        for name, line in table.reindex(index=[*names, names[0]], columns=list(colours)).items():
             axis.plot(angle, line.to_numpy(), color=colours[name], label=name, marker="o", markersize=4)
             axis.fill(angle, line.to_numpy(), color=colours[name], alpha=0.08)
         axis.set_xticks(angle[:-1], [name.replace(" ", "\n") for name in names], fontsize=9)
