@@ -77,7 +77,8 @@ def check_last_readable(function: Callable, scores: DataFrame) -> Mistakes:
     right = value == readable.max() or (value != value and readable.empty)
     guess = value == middle[middle["linear what"] > 0.1].t.max()
     yield {
-        "this is the cleanest timestep; the question is how much noise it bears": not right and value == readable.min(),
+        "this is the cleanest timestep; the question is how much noise is possible": not right
+        and value == readable.min(),
         "this looks at every block; select the bottleneck, 'mid'": not right and value == every.max(),
         "anything above chance counts here; the question asks for more than twice chance": not right and guess,
         "check the limit, twice chance": not right,

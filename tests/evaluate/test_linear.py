@@ -41,8 +41,8 @@ def slow(encoder, images, labels, epochs, milestones, batch, seed):
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     for _ in range(epochs):
         order, coin = linear.shuffle(len(images), draw)
-        seen = torch.where(coin[:, None, None, None].bool(), images[order].flip(3), images[order])
-        for x, y in zip(seen.split(batch), labels[order].split(batch), strict=True):
+        pixels = torch.where(coin[:, None, None, None].bool(), images[order].flip(3), images[order])
+        for x, y in zip(pixels.split(batch), labels[order].split(batch), strict=True):
             loss = F.cross_entropy(layer(encoder(x)), y)
             optimizer.zero_grad()
             loss.backward()

@@ -45,13 +45,13 @@ def test_copies_are_found():
 
 
 def test_the_nearest_is_found_with_few_distances_at_once(monkeypatch):
-    made, real = torch.randn(50, 4), torch.randn(70, 4)
+    samples, real = torch.randn(50, 4), torch.randn(70, 4)
     sizes, cdist = [], torch.cdist
     monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a) * len(b)) or cdist(a, b))
     for limit in (700, 10):  # ten rows at once; less than one, so one
         monkeypatch.setattr(quality, "CHUNK", limit)
-        distance, index = quality.nearest_real(made, real)
-        expected = [min(((a - b).norm().item(), i) for i, b in enumerate(real)) for a in made]
+        distance, index = quality.nearest_real(samples, real)
+        expected = [min(((a - b).norm().item(), i) for i, b in enumerate(real)) for a in samples]
         assert index.tolist() == [i for _, i in expected]
         assert distance.tolist() == pytest.approx([d for d, _ in expected], rel=1e-3)
     assert sizes == [700] * 5 + [70] * 50
@@ -64,11 +64,11 @@ def test_diversity_of_two_candidates_is_their_distance():
 
 def test_precision_and_recall_are_naive():
     draw = torch.Generator().manual_seed(0)
-    real, made = torch.randn(30, 3, generator=draw), torch.randn(25, 3, generator=draw) + 0.7
+    real, samples = torch.randn(30, 3, generator=draw), torch.randn(25, 3, generator=draw) + 0.7
 
     def inside(points, manifold):
         radius = [sorted((a - b).norm().item() for b in manifold)[3] for a in manifold]
         near = [any((p - m).norm() <= r for m, r in zip(manifold, radius, strict=True)) for p in points]
         return sum(near) / len(near)
 
-    assert quality.precision_recall(real, made) == pytest.approx((inside(made, real), inside(real, made)))
+    assert quality.precision_recall(real, samples) == pytest.approx((inside(samples, real), inside(real, samples)))

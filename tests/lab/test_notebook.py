@@ -30,11 +30,11 @@ def test_figures_and_tables_are_kept_with_what_made_them(folder, capsys):
     nb.figure(figure, "line", 'A "line" that rises')
     nb.table(pd.DataFrame({"accuracy": [0.5]}), "scores", "One score")
     nb.close()
-    kept = folder / "outputs" / "quick"
-    assert (kept / "figures" / "01_test.line.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (kept / "figures" / "01_test.line.svg").read_text()
-    assert (kept / "tables" / "01_test.scores.csv").read_text() == "accuracy\n0.5\n"
-    note = json.loads((kept / "figures" / "01_test.line.json").read_text())
+    results = folder / "outputs" / "quick"
+    assert (results / "figures" / "01_test.line.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (results / "figures" / "01_test.line.svg").read_text()
+    assert (results / "tables" / "01_test.scores.csv").read_text() == "accuracy\n0.5\n"
+    note = json.loads((results / "figures" / "01_test.line.json").read_text())
     assert note["parameters"] == {"profile": "quick", "steps": 20}
     assert note["text"] == 'A "line" that rises' and note["provenance"]["commit"]
     assert "2 results" in capsys.readouterr().out

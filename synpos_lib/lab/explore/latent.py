@@ -52,31 +52,31 @@ def map_features(
     z = pooled(unet, real.images, t, [block], seed=seed)[block]  # (N, C)
     place = tsne(z, perplexity=perplexity, seed=seed)
     place = (place - place.min(0)) / (place.max(0) - place.min(0))
-    points, agreement = pd.DataFrame(place, columns=["x", "y"]), {}
+    points, agreement, near = pd.DataFrame(place, columns=["x", "y"]), {}, nearest(z, 10)
     names = {"what": real.classes, "where": real.scenes}
     for factor, (labels,) in factors(real).items():
         points[factor] = [names[factor][i] for i in labels]
-        agreement[factor] = (labels[nearest(z, 10)] == labels[:, None]).double().mean().item()
+        agreement[factor] = (labels[near] == labels[:, None]).double().mean().item()
     return Map(points, agreement, f"{block} at t = {t}: n = {len(z)}, perplexity {perplexity}, PCA start, seed {seed}")
 
 
-def map_page(points: Map, real: Images, colour: str = "what") -> str:
+def map_page(chart: Map, real: Images, colour: str = "what") -> str:
     """The map as HTML: hover over a point, or click it, and its image appears."""
     names = {"what": real.classes, "where": real.scenes}[colour]
     tones = figures.colours(names)
     spots = []
-    for i, row in enumerate(points.points.to_dict("records")):
+    for i, row in enumerate(chart.points.to_dict("records")):
         left, top = 8 + 84 * row["x"], 96 - 76 * row["y"]  # percent, with room for the thumbnails
         at = f"{-SIDE * (i % COLUMNS)}px {-SIDE * (i // COLUMNS)}px"
-        label = html.escape(", ".join(row[factor] for factor in points.agreement))
+        label = html.escape(", ".join(row[factor] for factor in chart.agreement))
         style = f"left:{left:.1f}%;top:{top:.1f}%;background:{tones[row[colour]]};--at:{at}"
         spots.append(f'<i tabindex="-1" role="img" aria-label="{label}" style="{style}"></i>')
     key = "".join(f'<span><i style="background:{tone}"></i>{html.escape(name)}</span>' for name, tone in tones.items())
-    share = points.agreement[colour]
+    share = chart.agreement[colour]
     note = f"{share:.0%} of the 10 nearest neighbours agree in {colour}, by chance {1 / len(names):.0%}"
-    alt = html.escape(f"Map of {points.text}, coloured by {colour}; {note}")
+    alt = html.escape(f"Map of {chart.text}, coloured by {colour}; {note}")
     frame = f'<div class="latent-map" role="group" aria-label="{alt}" style="--sheet:url({_sheet(real.images)})">'
-    return f'{STYLE}<p><b>{points.text}</b><br>{note}</p>{frame}{"".join(spots)}</div><p class="latent-key">{key}</p>'
+    return f'{STYLE}<p><b>{chart.text}</b><br>{note}</p>{frame}{"".join(spots)}</div><p class="latent-key">{key}</p>'
 
 
 def _sheet(images: Tensor) -> str:
@@ -97,11 +97,11 @@ def latent_map(
     """Choose block, timestep and colour in JupyterLab; in batch the bottleneck at t = 50. 300 images take a second."""
 
     @functools.cache
-    def points(block: str, t: int) -> Map:
+    def chart(block: str, t: int) -> Map:
         return map_features(unet, real, block=block, t=t, perplexity=perplexity, seed=seed)
 
     def draw(block: str = "mid", t: int = 50, colour: str = "what") -> str:
-        return map_page(points(block, t), real, colour)
+        return map_page(chart(block, t), real, colour)
 
     times = {"options": sorted({50, *timesteps}), "value": 50, "description": "timestep", **SLOW}
     return panel(
