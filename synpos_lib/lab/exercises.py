@@ -1,6 +1,6 @@
 """Checks for the exercises: each names the most likely mistake, and never gives the answer away.
 
-A check yields dictionaries {sentence: whether this mistake was made}; the first one that was made is printed.
+A check yields dictionaries {sentence: whether it applies}; the first sentence that applies is printed.
 """
 
 import functools
@@ -17,7 +17,7 @@ Mistakes = Iterator[dict[str, bool]]
 
 
 def _check(mistakes: Callable[..., Mistakes]) -> Callable[..., None]:
-    """Print the first mistake that was made, or "Right."."""
+    """Turn a generator of mistakes into a check that prints the first that applies, or "Right."."""
 
     @functools.wraps(mistakes)
     def check(function: Callable, *context: object) -> None:
@@ -37,6 +37,7 @@ def _check(mistakes: Callable[..., Mistakes]) -> Callable[..., None]:
 
 
 def _near(value: float | torch.Tensor, other: float | torch.Tensor, tolerance: float = 1e-3) -> bool:
+    """Whether no number differs by more than the tolerance."""
     return bool((torch.as_tensor(value) - torch.as_tensor(other)).abs().max() < tolerance)
 
 
@@ -47,11 +48,11 @@ def check_wrong_partner(function: Callable) -> Mistakes:
     partners = function(anchors)
     complete = hasattr(partners, "images") and len(partners.where) == len(anchors.where)
     yield {"return what scenes.render gives, with one partner for each anchor": not complete}
+    same = (partners.what == anchors.what).float().mean()
     yield {
         "these are the anchors themselves; draw them with another seed": torch.equal(partners.images, anchors.images),
         "the places differ from the anchors'; pass where=anchors.where": not torch.equal(partners.where, anchors.where),
-        "the partners share the species too; leave what to chance": (partners.what == anchors.what).float().mean()
-        > 0.5,
+        "the partners share the species too; leave what to chance": same > 0.5,
     }
 
 
@@ -74,14 +75,14 @@ def check_last_readable(function: Callable, scores: DataFrame) -> Mistakes:
     value = function(scores, "what", 0.1)
     middle = scores[scores.block == "mid"]
     readable, every = middle[middle["linear what"] > 0.2].t, scores[scores["linear what"] > 0.2].t
-    right = value == readable.max() or (value != value and readable.empty)
-    guess = value == middle[middle["linear what"] > 0.1].t.max()
+    guess = middle[middle["linear what"] > 0.1].t
+    if value == readable.max() or (value != value and readable.empty):
+        return
     yield {
-        "this is the cleanest timestep; the question is how much noise is possible": not right
-        and value == readable.min(),
-        "this looks at every block; select the bottleneck, 'mid'": not right and value == every.max(),
-        "anything above chance counts here; the question asks for more than twice chance": not right and guess,
-        "check the limit, twice chance": not right,
+        "this is the cleanest timestep; the question is how much noise is possible": value == readable.min(),
+        "this looks at every block; select the bottleneck, 'mid'": value == every.max(),
+        "anything above chance counts here; the question asks for more than twice chance": value == guess.max(),
+        "check the limit, twice chance": True,
     }
 
 
@@ -123,8 +124,7 @@ def check_is_copy(function: Callable) -> Mistakes:
     yield {
         "3 grey levels darker is within the tolerance; uint8 differences wrap around, use float": same and not darker,
         "positive and negative differences must not cancel; take the absolute value": much_darker and not brighter,
-        "one odd pixel makes it no new image; take the mean of the differences, not their maximum": darker
-        and not one_spot,
+        "one odd pixel makes it no new image; take the mean difference, not the largest": darker and not one_spot,
         "take the mean absolute difference": not right,
     }
 
