@@ -11,6 +11,11 @@ matplotlib.use("Agg")
 from synpos_lib.lab import figures  # noqa: E402 (after the backend is chosen)
 
 
+def test_the_style_sheet_is_found_and_applied():
+    figures.use_style()
+    assert matplotlib.rcParams["savefig.dpi"] == 200 and matplotlib.rcParams["axes.titlelocation"] == "left"
+
+
 def test_a_forest_puts_dots_and_intervals_where_the_numbers_are():
     frame = pd.DataFrame(
         {
