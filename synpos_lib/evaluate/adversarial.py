@@ -3,10 +3,12 @@
     fgsm:  x' = clip(x + eps sign(grad CE(f(x), y)))                         https://arxiv.org/abs/1412.6572
     pgd:   x' = clip_box(x' + step sign(grad CE(f(x'), y))), several times    https://arxiv.org/abs/1706.06083
 
-FGSM alone flatters a classifier that hides its gradients; PGD from several random starts is the honest check. An image
-counts as right under PGD only if no start fools the classifier. Images lie in [0, 1], epsilon is in their units.
+FGSM alone flatters a classifier that hides its gradients; PGD from several random starts is the stricter check. An
+image counts as correct under PGD only if no start fools the classifier. Images lie in [0, 1], epsilon is in their
+units.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,20 +23,20 @@ Logits = Callable[[Tensor], Tensor]  # images in [0, 1] -> (B, classes)
 
 
 def fgsm(f: Logits, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
-    """One step of the whole radius, in the direction in which the loss grows."""
+    """One step of length epsilon in the direction in which the loss grows."""
     return (x + epsilon * _uphill(f, x, y)).clamp(0, 1)
 
 
 def pgd(f: Logits, x: Tensor, y: Tensor, epsilon: float, *, step: float, steps: int, start: Tensor) -> Tensor:
-    """Small steps from `start`, put back into the box of radius epsilon after each."""
+    """Small steps from `start`, each followed by clipping to the box of radius epsilon."""
     low, high = (x - epsilon).clamp_min(0), (x + epsilon).clamp_max(1)
-    attacked = start
     for _ in range(steps):
-        attacked = (attacked + step * _uphill(f, attacked, y)).clamp(low, high)
-    return attacked
+        start = (start + step * _uphill(f, start, y)).clamp(low, high)
+    return start
 
 
 def _uphill(f: Logits, x: Tensor, y: Tensor) -> Tensor:
+    """The sign of the gradient of the loss with respect to the image."""
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         return torch.autograd.grad(F.cross_entropy(f(x), y, reduction="sum"), x)[0].sign()
@@ -53,31 +55,30 @@ def robustness(
     batch: int = 250,
 ) -> list[dict]:
     """Accuracy with its interval, clean and under each attack at each epsilon, on the same images."""
-    where = next(model.parameters()).device
-    right: dict[tuple, list] = {}
-    for i, rows in enumerate(torch.arange(len(images)).split(batch)):
-        x, y = images[rows].to(where).float() / 255, labels[rows].to(where)
+    device = next(model.parameters()).device
+    hits: dict[tuple[str, float], list[Tensor]] = defaultdict(list)
+
+    def logits(x: Tensor) -> Tensor:
+        return model(x)[factor].float()
+
+    @torch.no_grad()
+    def correct(x: Tensor, y: Tensor) -> Tensor:
+        return logits(x).argmax(1) == y
+
+    for i, (pixels, target) in enumerate(zip(images.split(batch), labels.split(batch), strict=True)):
+        x, y = pixels.to(device).float() / 255, target.to(device)
         draw = runtime.generator(seed, "attack", i)
-
-        def logits(x: Tensor) -> Tensor:
-            return model(x)[factor].float()
-
-        def resists(attacked: Tensor, y: Tensor = y, logits: Logits = logits) -> Tensor:
-            with torch.no_grad():
-                return logits(attacked).argmax(1) == y
-
-        clean = resists(x)
-        right.setdefault(("clean", 0.0), []).append(clean)
+        clean = correct(x, y)
+        hits["clean", 0.0].append(clean)
         for epsilon in epsilons:
-            right.setdefault(("FGSM", epsilon), []).append(resists(fgsm(logits, x, y, epsilon)))
-            standing = clean.clone()
+            hits["FGSM", epsilon].append(correct(fgsm(logits, x, y, epsilon), y))
+            standing, step = clean.clone(), 2.5 * epsilon / steps
             for _ in range(restarts):
-                noise = (2 * torch.rand(x.shape, generator=draw) - 1).to(where)
+                noise = (2 * torch.rand(x.shape, generator=draw) - 1).to(device)
                 start = (x + epsilon * noise).clamp(0, 1)
-                how = dict(step=2.5 * epsilon / steps, steps=steps, start=start)
-                standing &= resists(pgd(logits, x, y, epsilon, **how))
-            right.setdefault(("PGD", epsilon), []).append(standing)
+                standing &= correct(pgd(logits, x, y, epsilon, step=step, steps=steps, start=start), y)
+            hits["PGD", epsilon].append(standing)
     return [
-        {"attack": attack, "epsilon": epsilon, **share(torch.cat(found).cpu())._asdict()}
-        for (attack, epsilon), found in right.items()
+        {"attack": attack, "epsilon": epsilon, **share(torch.cat(parts).tolist())._asdict()}
+        for (attack, epsilon), parts in hits.items()
     ]

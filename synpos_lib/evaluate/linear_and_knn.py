@@ -1,27 +1,31 @@
-"""Ask a frozen encoder what it sees: linear and kNN accuracy for every factor that is known."""
+"""What a frozen encoder has learned: linear and kNN accuracy for every factor whose labels are known."""
+
+from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.data.catalog import Images
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.train.frozen import Frozen
 
 
-def factors(train, test) -> dict[str, tuple]:
-    """What can be asked: the labels, and the scene where it is known; each for training and for test images."""
-    known = {"what": (train.labels, test.labels)}
-    if train.where is not None:
-        known["where"] = (train.where, test.where)
-    return known
+def factors(*sets: Images) -> dict[str, list[Tensor]]:
+    """The labels of each factor in every set: of *what*, and of *where* when the scenes are known."""
+    labels = {"what": [part.labels for part in sets], "where": [part.where for part in sets]}
+    known = {factor: [y for y in values if y is not None] for factor, values in labels.items()}
+    return {factor: values for factor, values in known.items() if len(values) == len(sets)}
 
 
-def linear_and_knn(encoder: Frozen, train, test, *, learning_rate: float = 1.0, seed: int = 0) -> list[dict]:
-    """The official linear protocol and kNN with k = 20 for images as from `data.catalog.load`; one row per number."""
+def linear_and_knn(
+    encoder: Frozen, train: Images, test: Images, *, learning_rate: float = 1.0, seed: int = 0
+) -> list[dict]:
+    """The official linear protocol and kNN with k = 20 on labelled images; one row per number."""
     features = encoder(train.images), encoder(train.images, flip=True), encoder(test.images)
-    z, mirrored, unseen = (part.to(runtime.device()) for part in features)
+    z, mirrored, z_test = (part.to(runtime.device()) for part in features)
     rows = []
     for factor, (y, truth) in factors(train, test).items():
         weight, bias = linear.fit(z, mirrored, y, learning_rate=learning_rate, seed=seed)
-        top1, _ = linear.accuracy((unseen @ weight.T + bias).cpu(), truth)
-        values = {"linear": top1, "kNN": knn_accuracy(z, y, unseen, truth)}
+        top1 = linear.accuracy((z_test @ weight.T + bias).cpu(), truth)
+        values = {"linear": top1, "kNN": knn_accuracy(z, y, z_test, truth)}
         rows += [{"factor": factor, "metric": metric, "value": v, "n": len(truth)} for metric, v in values.items()]
     return rows

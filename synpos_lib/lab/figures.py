@@ -1,53 +1,52 @@
 """The look of every figure: one style, three sizes, one dictionary of colours, and the few shapes we draw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from pandas import DataFrame
+from torch import Tensor
 
 from synpos_lib.data.pixels import tile
 
-HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band of it, the whole of it
+Colours = Mapping[str, str]  # name -> colour
+Names = Sequence[str]
 
-STYLE = {
-    "figure.dpi": 110,
-    "savefig.dpi": 200,
-    "savefig.bbox": "tight",
-    "figure.constrained_layout.use": True,
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-    "svg.fonttype": "none",
-}
+HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band of it, the whole of it
 
 # Paul Tol's 'muted' scheme: ten colours that stay apart for colour-blind readers, and in print.
 TEN = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777")
-WHAT, WHERE, NEUTRAL = "#CC3311", "#0077BB", "#777777"
+WHAT, WHERE, NEUTRAL, DARK = "#CC3311", "#0077BB", "#777777", "#333333"
 FACTORS = {"what": WHAT, "where": WHERE}  # the two factors, wherever they are drawn
+BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # where a legend hides nothing
 
 
 def use_style() -> None:
     """Apply the style to every figure from here on."""
-    mpl.rcParams.update(STYLE)
+    plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 
-def colours(names: Sequence[str]) -> dict[str, str]:
+def colours(names: Names) -> dict[str, str]:
     """One colour per name, the same in every figure."""
     return {name: TEN[i % len(TEN)] for i, name in enumerate(names)}
 
 
-def grid(images, columns: int, *, row_names=(), column_names=(), title: str = "", cell: float = 0.62) -> Figure:
+def grid(
+    images: Tensor,
+    columns: int,
+    *,
+    row_names: Names = (),
+    column_names: Names = (),
+    title: str = "",
+    cell: float = 0.62,
+) -> Figure:
     """A gallery: images (N, 3, H, W) row by row, with a name on each row and column."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
@@ -63,17 +62,17 @@ def grid(images, columns: int, *, row_names=(), column_names=(), title: str = ""
     return figure
 
 
-def heatmap(axis, values, row_names, column_names, *, low: float, high: float, title: str = "") -> None:
-    """A labelled grid of percentages; `low` is chance, so that pale means 'nothing here'."""
-    values = np.asarray(values)
-    axis.imshow(values, vmin=low, vmax=high, cmap="viridis", aspect="auto")
-    axis.set_xticks(range(len(column_names)), column_names)
-    axis.set_yticks(range(len(row_names)), row_names)
-    axis.grid(False)
-    axis.set_title(title)
-    for (i, j), value in np.ndenumerate(values):
-        shade = "white" if value < (low + high) / 2 else "black"
-        axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", color=shade, fontsize=9)
+def heatmap(axis: Axes, frame: DataFrame, *, low: float, high: float, title: str = "") -> None:
+    """A labelled grid of shares, in percent; `low` is chance, so that dark means 'nothing here'."""
+    look = {"cmap": "viridis", "cbar": False, "annot": True, "fmt": ".0f", "annot_kws": {"fontsize": 9}}
+    sns.heatmap(100 * frame, vmin=100 * low, vmax=100 * high, xticklabels=True, yticklabels=True, ax=axis, **look)
+    axis.tick_params(axis="y", rotation=0)
+    axis.set(title=title, xlabel="", ylabel="")
+
+
+def frame(row: int, columns: int) -> Rectangle:
+    """A red frame around one row of a heat map."""
+    return Rectangle((0, row), columns, 1, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
 
 
 def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
@@ -90,136 +89,141 @@ def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
     return figure
 
 
-def chance(axis, level: float, text: str = "chance", *, va: str = "center") -> None:
+def chance(axis: Axes, level: float, text: str = "chance", *, va: str = "center") -> None:
     """A dotted line where guessing would be, named beside the axis, where it hides nothing."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
     axis.annotate(f" {text}", (1, level), xycoords=("axes fraction", "data"), va=va, color=NEUTRAL, fontsize=9)
 
 
-def scatter(axis, points, labels, names: Sequence[str]) -> None:
+def scatter(axis: Axes, points: np.ndarray, labels: Iterable[int], names: Names) -> None:
     """Points coloured by class, with a legend; rasterised, so that vector copies stay small."""
-    for i, (name, colour) in enumerate(colours(names).items()):
-        part = points[np.asarray(labels) == i]
-        axis.scatter(part[:, 0], part[:, 1], s=7, color=colour, label=name, linewidths=0, rasterized=True)
+    kinds = {"hue": [names[i] for i in labels], "hue_order": names, "palette": colours(names)}
+    sns.scatterplot(x=points[:, 0], y=points[:, 1], s=7, linewidth=0, rasterized=True, ax=axis, **kinds)
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set_visible(False)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2.5, fontsize=9, handletextpad=0.1)
+    axis.legend(markerscale=2.5, fontsize=9, handletextpad=0.1, **BESIDE)
 
 
-def bars(axis, frame, *, x: str, group: str, colours: dict[str, str] = FACTORS) -> None:
+def bars(axis: Axes, frame: DataFrame, *, x: str, group: str, colours: Colours = FACTORS) -> None:
     """Grouped bars of `value` with their interval from `low` to `high`; groups that do not occur are left out."""
-    names = list(dict.fromkeys(frame[x]))
-    colours = {name: colour for name, colour in colours.items() if name in set(frame[group])}
-    width = 0.8 / len(colours)
-    for i, (name, colour) in enumerate(colours.items()):
-        part = frame[frame[group] == name].set_index(x).reindex(names)
-        place = np.arange(len(names)) + (i - (len(colours) - 1) / 2) * width
-        reach = np.stack([part.value - part.low, part.high - part.value])
-        axis.bar(place, part.value, width, yerr=reach, color=colour, label=name, error_kw={"ecolor": "#333333"})
-    axis.set_xticks(range(len(names)), names)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    table = frame.pivot(index=x, columns=group, values=["value", "low", "high"]).loc[frame[x].unique()]
+    groups = [name for name in colours if name in set(frame[group])]
+    value, low, high = (table[key][groups] for key in ("value", "low", "high"))
+    reach = np.stack([value - low, high - value]).transpose(2, 0, 1)  # (groups, 2, names)
+    value.plot.bar(ax=axis, yerr=reach, color=colours, width=0.8, rot=0, xlabel="", error_kw={"ecolor": DARK})
+    axis.legend(**BESIDE)
 
 
-def frame(row: int, columns: int):
-    """A red frame around one row of a heat map."""
-    return plt.Rectangle((-0.5, row - 0.5), columns, 1, fill=False, edgecolor="#CC3311", linewidth=2.5)
-
-
-def forest(axis, frame, *, colours: dict[str, str] | None = None, unit: str = "percentage points") -> None:
+def forest(axis: Axes, frame: DataFrame, *, colours: Colours | None = None, unit: str = "percentage points") -> None:
     """Differences with their intervals, one line per `label`: `mean`, `low`, `high` (shares), `n`, and `group`, if any.
 
-    A filled dot has an interval that leaves out zero; an open dot does not, or is a single run without one.
+    A filled dot has an interval that excludes zero; an open dot has one that does not, or is a single run without one.
     """
-    groups = list(dict.fromkeys(frame.get("group", [])))
-    colours = colours or (dict(zip(groups, TEN, strict=False)) if groups else {})
-    labels = list(dict.fromkeys(frame.label))
-    axis.axvline(0, color="#333333", linewidth=1)
+    groups, labels = list(dict.fromkeys(frame.get("group", []))), list(dict.fromkeys(frame.label))
+    colours = colours or dict(zip(groups, TEN, strict=False))
+    axis.axvline(0, color=DARK, linewidth=1)
     for row in frame.to_dict("records"):
-        group = row.get("group")
-        shift = (groups.index(group) - (len(groups) - 1) / 2) * 0.7 / len(groups) if groups else 0.0
-        place, colour = labels.index(row["label"]) + shift, colours.get(group, TEN[1])
-        clear = row["low"] > 0 or row["high"] < 0
-        axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, linewidth=2)
-        axis.plot(
-            100 * row["mean"], place, "o", color=colour, markersize=7, markerfacecolor=colour if clear else "white"
-        )
+        group, clear = row.get("group"), row["low"] > 0 or row["high"] < 0
+        place = labels.index(row["label"]) + (_shift(groups.index(group), len(groups)) if groups else 0)
+        colour = colours.get(group, TEN[1])
+        _difference(axis, row, place, color=colour, markerfacecolor=colour if clear else "white")
         interval = f" [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]" if row["low"] == row["low"] else ""
-        words = f"{100 * row['mean']:+.1f}{interval}, n = {row['n']}"
-        axis.text(1.02, place, words, transform=axis.get_yaxis_transform(), va="center", fontsize=9, color=colour)
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set(xlabel=unit, ylim=(max(len(labels), 1) - 0.5, -0.5))
-    axis.grid(axis="y", visible=False)
+        text = f"{100 * row['mean']:+.1f}{interval}, n = {row['n']}"
+        axis.text(1.02, place, text, transform=axis.get_yaxis_transform(), va="center", fontsize=9, color=colour)
+    _lines(axis, labels)
+    axis.set_xlabel(unit)
     for group in groups:
         axis.plot([], [], "o-", color=colours[group], label=group)
     if groups:
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(groups))
 
 
-def dots(axis, frame, names: Sequence[str], *, y: str, group: str, colours: dict[str, str]) -> None:
+def gain_panels(frame: DataFrame, panel: str, names: Names, *, marked: Names = (), xlabel: str = "") -> Figure:
+    """Differences `mean`, `low`, `high` of each method, a panel for each value of `panel`; the marked ones in red."""
+    size = (2 + 1.7 * frame[panel].nunique(), 1.3 + 0.3 * len(names))
+    figure, panels = _panels(frame, panel, figsize=size, sharey=True, title={"fontsize": 10})
+    for axis, part in panels:
+        axis.axvline(0, color=DARK, linewidth=1)
+        for row in part.to_dict("records"):
+            _difference(axis, row, names.index(row["method"]), color=WHAT if row["method"] in marked else NEUTRAL)
+        _lines(axis, names)
+    figure.supxlabel(xlabel, fontsize=10)
+    return figure
+
+
+def dots(axis: Axes, frame: DataFrame, names: Iterable[str], *, y: str, group: str, colours: Colours) -> None:
     """The `value` of every run as a small dot and the mean of each group as a large one, a line per name in `y`."""
     names = list(names)
     for i, (name, colour) in enumerate(colours.items()):
-        shift = (i - (len(colours) - 1) / 2) * 0.7 / len(colours)
-        part = frame[frame[group] == name]
-        axis.plot(part.value, [names.index(v) + shift for v in part[y]], "o", color=colour, markersize=3.5, alpha=0.5)
+        part, shift = frame[frame[group] == name], _shift(i, len(colours))
         means = part.groupby(y, sort=False).value.mean()
+        axis.plot(part.value, [names.index(v) + shift for v in part[y]], "o", color=colour, markersize=3.5, alpha=0.5)
         axis.plot(means, [names.index(v) + shift for v in means.index], "D", color=colour, markersize=7, label=name)
-    axis.set_yticks(range(len(names)), names)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.grid(axis="y", visible=False)
+    _lines(axis, names)
     for i in range(1, len(names)):
         axis.axhline(i - 0.5, color="#e6e6e6", linewidth=1)
 
 
-def radar(axis, frame, *, spoke: str, group: str, colours: dict[str, str], low: float, high: float) -> None:
-    """The mean `value` of each group on spokes around a centre, on a polar axis that runs from low to high."""
-    names = list(dict.fromkeys(frame[spoke]))
-    angle = np.append(np.arange(len(names)), 0) * 2 * np.pi / len(names)
-    for name, colour in colours.items():
-        means = frame[frame[group] == name].groupby(spoke).value.mean().reindex(names).to_numpy()
-        axis.plot(angle, np.append(means, means[0]), color=colour, label=name, marker="o", markersize=4)
-        axis.fill(angle, np.append(means, means[0]), color=colour, alpha=0.08)
-    axis.set_xticks(angle[:-1], [name.replace(" ", "\n") for name in names], fontsize=9)
-    axis.set(ylim=(low, high), theta_offset=np.pi / 2, theta_direction=-1)
-    axis.tick_params(axis="x", pad=12)
-    axis.tick_params(axis="y", labelsize=7, labelcolor=NEUTRAL)
-    axis.yaxis.set_major_locator(MaxNLocator(4))
-    axis.set_rlabel_position(180 / len(names))  # between the first two spokes
-
-
 def dot_panels(
-    frame, panel: str, *, y: str, group: str, colours: dict[str, str], xlabel: str, title: str = ""
+    frame: DataFrame, panel: str, *, y: str, group: str, colours: Colours, xlabel: str, title: str = ""
 ) -> Figure:
     """`dots` side by side, one panel for each value of the column `panel`, on the same axes."""
-    names, lines = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame[y]))
-    height = 1.4 + 0.42 * len(lines)
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(2.6 + 3 * len(names), height), sharex=True, sharey=True, squeeze=False
-    )
-    for axis, name in zip(axes[0], names, strict=True):
-        dots(axis, frame[frame[panel] == name], lines, y=y, group=group, colours=colours)
-        axis.set(title=name, xlabel=xlabel)
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    lines = list(frame[y].unique())
+    size = (2.6 + 3 * frame[panel].nunique(), 1.4 + 0.42 * len(lines))
+    figure, panels = _panels(frame, panel, figsize=size, sharex=True, sharey=True)
+    for axis, part in panels:
+        dots(axis, part, lines, y=y, group=group, colours=colours)
+        axis.set_xlabel(xlabel)
+    panels[-1][0].legend(**BESIDE)
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def radars(frame, panel: str, *, spoke: str, group: str, colours: dict[str, str], title: str = "") -> Figure:
-    """`radar` side by side, one chart for each value of the column `panel`; circles from 0.5 to 1.1, or wider."""
-    names = list(dict.fromkeys(frame[panel]))
+def radars(frame: DataFrame, panel: str, *, spoke: str, group: str, colours: Colours, title: str = "") -> Figure:
+    """The mean `value` of each group on spokes around a centre, a chart for each panel; from 0.5 to 1.1, or wider."""
     means = frame.groupby([panel, spoke, group]).value.mean()
-    ends = {"low": min(0.5, means.min()), "high": max(1.1, means.max())}
-    size = (3.9 * len(names) + 0.6, 4.2)
-    figure, axes = plt.subplots(1, len(names), figsize=size, subplot_kw={"projection": "polar"}, squeeze=False)
-    for axis, name in zip(axes[0], names, strict=True):
-        radar(axis, frame[frame[panel] == name], spoke=spoke, group=group, colours=colours, **ends)
-        axis.set_title(name, pad=18)
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.15, 0.5))
+    low, high = min(0.5, means.min()), max(1.1, means.max())
+    size = (3.9 * frame[panel].nunique() + 0.6, 4.2)
+    figure, panels = _panels(frame, panel, figsize=size, subplot_kw={"projection": "polar"}, title={"pad": 18})
+    for axis, part in panels:
+        names = list(part[spoke].unique())
+        angle = np.append(np.arange(len(names)), 0) * 2 * np.pi / len(names)
+        table = part.pivot_table(index=spoke, columns=group, values="value")
+        for name, line in table.reindex(index=[*names, names[0]], columns=list(colours)).items():
+            axis.plot(angle, line.to_numpy(), color=colours[name], label=name, marker="o", markersize=4)
+            axis.fill(angle, line.to_numpy(), color=colours[name], alpha=0.08)
+        axis.set_xticks(angle[:-1], [name.replace(" ", "\n") for name in names], fontsize=9)
+        axis.set(ylim=(low, high), theta_offset=np.pi / 2, theta_direction=-1)
+        axis.tick_params(axis="x", pad=12)
+        axis.tick_params(axis="y", labelsize=7, labelcolor=NEUTRAL)
+        axis.yaxis.set_major_locator(MaxNLocator(4))
+        axis.set_rlabel_position(180 / len(names))  # between the first two spokes
+    panels[-1][0].legend(loc="center left", bbox_to_anchor=(1.15, 0.5))
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def beside(ours, published, *, x: str, xlabel: str, title: str):
+def curve(axis: Axes, frame: DataFrame, *, x: str, colour: str, label: str) -> None:
+    """The `value` of every run as a small dot, and a line through the means."""
+    means = frame.groupby(x).value.mean()
+    axis.plot(frame[x], frame.value, "o", color=colour, markersize=3.5, alpha=0.5)
+    axis.plot(means.index, means, "D-", color=colour, markersize=7, label=label)
+
+
+def curve_panels(
+    frame: DataFrame, panel: str, labels: dict[str, str], *, x: str, group: str, colours: Colours
+) -> Figure:
+    """`curve` side by side: a panel for each value of the column `panel`, with the label of its horizontal axis."""
+    figure, panels = _panels(frame, panel, labels, figsize=(3.9 * len(labels), 3.8), sharey=True)
+    for (axis, part), label in zip(panels, labels.values(), strict=True):
+        for key, runs in part.groupby(group):
+            curve(axis, runs, x=x, colour=colours[key], label=key)
+        axis.set_xlabel(label)
+    panels[-1][0].legend()
+    return figure
+
+
+def beside(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
     """Our curves on the left, a line for each factor; the published ones on the right, on an axis of their own."""
     figure, axes = plt.subplots(1, 2, figsize=WIDE)
     for factor, part in ours.groupby("factor"):
@@ -234,36 +238,29 @@ def beside(ours, published, *, x: str, xlabel: str, title: str):
     return figure
 
 
-def curve(axis, frame, *, x: str, colour: str, label: str) -> None:
-    """The `value` of every run as a small dot, and a line through the means."""
-    means = frame.groupby(x).value.mean()
-    axis.plot(frame[x], frame.value, "o", color=colour, markersize=3.5, alpha=0.5)
-    axis.plot(means.index, means, "D-", color=colour, markersize=7, label=label)
+def _panels(
+    frame: DataFrame, panel: str, names: Iterable[str] = (), *, title: dict | None = None, **settings: Any
+) -> tuple[Figure, list[tuple[Any, DataFrame]]]:
+    """Axes side by side, one for each value of the column `panel`, each with its title and its rows."""
+    names = list(names) or list(frame[panel].unique())
+    figure, axes = plt.subplots(1, len(names), squeeze=False, **settings)
+    for axis, name in zip(axes[0], names, strict=True):
+        axis.set_title(name, **(title or {}))
+    return figure, [(axis, frame[frame[panel] == name]) for axis, name in zip(axes[0], names, strict=True)]
 
 
-def curve_panels(frame, panel: str, labels: dict[str, str], *, x: str, group: str, colours: dict[str, str]) -> Figure:
-    """`curve` side by side: a panel for each value of the column `panel`, with the label of its horizontal axis."""
-    figure, axes = plt.subplots(1, len(labels), figsize=(3.9 * len(labels), 3.8), sharey=True, squeeze=False)
-    for axis, (name, label) in zip(axes[0], labels.items(), strict=True):
-        for key, part in frame[frame[panel] == name].groupby(group):
-            curve(axis, part, x=x, colour=colours[key], label=key)
-        axis.set(xlabel=label, title=name)
-    axes[0, -1].legend()
-    return figure
+def _difference(axis: Axes, row: dict, place: float, **look: Any) -> None:
+    """A difference as a dot, with a line for its interval, in percentage points."""
+    axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=look["color"])
+    axis.plot(100 * row["mean"], place, "o", markersize=7, **look)
 
 
-def gain_panels(frame, panel: str, names: Sequence[str], *, marked: Sequence[str] = (), xlabel: str = "") -> Figure:
-    """Differences `mean`, `low`, `high` of each method, a panel for each value of `panel`; the marked ones in red."""
-    panels = list(dict.fromkeys(frame[panel]))
-    size = (2 + 1.7 * len(panels), 1.3 + 0.3 * len(names))
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
-    for axis, title in zip(axes[0], panels, strict=True):
-        axis.axvline(0, color="#333333", linewidth=1)
-        for row in frame[frame[panel] == title].to_dict("records"):
-            place, colour = names.index(row["method"]), WHAT if row["method"] in marked else NEUTRAL
-            axis.plot([100 * row["low"], 100 * row["high"]], [place, place], color=colour, alpha=0.6)
-            axis.plot(100 * row["mean"], place, "o", color=colour)
-        axis.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-        axis.set_title(title, fontsize=10)
-    figure.supxlabel(xlabel, fontsize=10)
-    return figure
+def _lines(axis: Axes, names: Names) -> None:
+    """A horizontal line of the figure for each name, the first at the top."""
+    axis.set(yticks=range(len(names)), yticklabels=names, ylim=(max(len(names), 1) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
+
+
+def _shift(i: int, count: int) -> float:
+    """How far group i of several lies from the middle of its line."""
+    return (i - (count - 1) / 2) * 0.7 / count

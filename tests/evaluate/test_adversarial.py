@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from synpos_lib.core import runtime
 from synpos_lib.evaluate import adversarial
 from synpos_lib.train import classify
 
@@ -63,20 +64,20 @@ def test_pgd_is_foolboxs(model, batch, peer):
     x, y = batch[0].float() / 255, batch[1]
     attack = foolbox.attacks.LinfPGD(steps=7, abs_stepsize=2 / 255, random_start=False)
     _, expected, _ = attack(theirs, x, y, epsilons=EPSILON)
-    made = adversarial.pgd(logits(model), x, y, EPSILON, step=2 / 255, steps=7, start=x)
-    assert torch.allclose(made, expected, atol=1e-6)
+    attacked = adversarial.pgd(logits(model), x, y, EPSILON, step=2 / 255, steps=7, start=x)
+    assert torch.allclose(attacked, expected, atol=1e-6)
 
 
 def test_accuracy_under_attack_is_foolboxs(model, batch, peer):
     """The whole table, with the same random starts: robust accuracy is one minus foolbox's success."""
     foolbox, theirs = peer
     images, labels = batch
-    found = adversarial.robustness(model, images, labels, epsilons=(EPSILON,), steps=5, restarts=2, batch=40)
-    found = {row["attack"]: row["value"] for row in found}
+    rates = adversarial.robustness(model, images, labels, epsilons=(EPSILON,), steps=5, restarts=2, batch=40)
+    rates = {row["attack"]: row["value"] for row in rates}
     x = images.float() / 255
     _, _, fooled = foolbox.attacks.FGSM()(theirs, x, labels, epsilons=EPSILON)
-    assert found["FGSM"] == pytest.approx(1 - fooled.double().mean().item())
-    draw = adversarial.runtime.generator(0, "attack", 0)
+    assert rates["FGSM"] == pytest.approx(1 - fooled.double().mean().item())
+    draw = runtime.generator(0, "attack", 0)
     ever = torch.zeros(40, dtype=torch.bool)
     for _ in range(2):
         start = (x + EPSILON * (2 * torch.rand(x.shape, generator=draw) - 1)).clamp(0, 1)
@@ -85,9 +86,9 @@ def test_accuracy_under_attack_is_foolboxs(model, batch, peer):
         _, _, fooled = attack(theirs, x, labels, epsilons=EPSILON)
         ever |= fooled
     clean = (theirs(x).argmax(1) == labels).double().mean().item()
-    assert found["clean"] == pytest.approx(clean)
-    assert found["PGD"] == pytest.approx(1 - ever.double().mean().item())
-    assert 0 < found["PGD"] < found["clean"]
+    assert rates["clean"] == pytest.approx(clean)
+    assert rates["PGD"] == pytest.approx(1 - ever.double().mean().item())
+    assert 0 < rates["PGD"] < rates["clean"]
 
 
 def attack_start(foolbox, start):

@@ -199,5 +199,5 @@ def _keep(sitting: Sitting, variant: str, unet: UNet, judge: Judge, anchors, set
         about = dict(variant=variant, sampler="ddim", steps=steps, anchor_time=anchor_time, w=w)
         mixing = BottleneckMixing(unet, w=w, steps=steps, anchor_time=anchor_time, sampler="ddim")
         images = mixing.generate(anchors.images, 1, sitting.seed)[:, 0]
-        for row in judge.kept(images, anchors):
+        for row in judge.agreement(images, anchors):
             sitting.results.add("kept", **about, factor=row.pop("kept"), **row)

@@ -212,7 +212,7 @@ def test_a_sitting_ends_in_time_on_a_pretend_card(minutes, tmp_path, monkeypatch
         def __call__(self, images):
             return {"features": torch.rand(len(images), 4)}
 
-        def kept(self, images, anchors):
+        def agreement(self, images, anchors):
             return [{"kept": factor, "value": 0.5, "n": len(images)} for factor in ("what", "where")]
 
     def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):
@@ -260,7 +260,7 @@ def test_a_continued_diffusion_model_ends_in_time_on_a_pretend_card(minutes, slo
         def __call__(self, images):
             return {"features": torch.rand(len(images), 4)}
 
-        def kept(self, images, anchors):
+        def agreement(self, images, anchors):
             return [{"kept": "what", "value": 0.5, "n": len(images)}]
 
     def train_step(unet, ema, optimizer, batch, step, config, here, *, progress, errors):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -29,11 +30,11 @@ def test_figures_and_tables_are_kept_with_what_made_them(folder, capsys):
     nb.figure(figure, "line", 'A "line" that rises')
     nb.table(pd.DataFrame({"accuracy": [0.5]}), "scores", "One score")
     nb.close()
-    kept = folder / "outputs" / "quick"
-    assert (kept / "figures" / "01_test.line.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (kept / "figures" / "01_test.line.svg").read_text()
-    assert (kept / "tables" / "01_test.scores.csv").read_text() == "accuracy\n0.5\n"
-    note = json.loads((kept / "figures" / "01_test.line.json").read_text())
+    results = folder / "outputs" / "quick"
+    assert (results / "figures" / "01_test.line.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (results / "figures" / "01_test.line.svg").read_text()
+    assert (results / "tables" / "01_test.scores.csv").read_text() == "accuracy\n0.5\n"
+    note = json.loads((results / "figures" / "01_test.line.json").read_text())
     assert note["parameters"] == {"profile": "quick", "steps": 20}
     assert note["text"] == 'A "line" that rises' and note["provenance"]["commit"]
     assert "2 results" in capsys.readouterr().out
@@ -50,6 +51,20 @@ def test_a_note_vouches_for_its_files_and_recorded_columns_are_dimmed(folder):
     assert set(note["files"]) == {"01_test.scores.csv", "01_test.scores.html"}
     shown = (nb.folder / "tables" / "01_test.scores.html").read_text()
     assert ".dim3 td:nth-child(3) { opacity" in shown and 'class="dim3"' in shown
+
+
+@pytest.mark.parametrize("names", [None, ["method", "factor"]])
+def test_several_levels_of_an_index_are_kept_named_or_not(folder, names):
+    nb = notebook.open("01_test", {"profile": "quick", "steps": 20})
+    index = pd.MultiIndex.from_product([["clsp", "byol"], ["what", "where"]], names=names)
+    frame = pd.DataFrame({"value": [0.1, 0.2, 0.3, 0.4], "recorded": [0.2, 0.3, 0.4, 0.5]}, index=index)
+    nb.table(frame, "levels", "Four scores")
+    again = pd.read_csv(nb.folder / "tables" / "01_test.levels.csv", index_col=[0, 1])
+    assert again.to_numpy().tolist() == frame.to_numpy().tolist() and list(again.index) == list(index)
+    page = (nb.folder / "tables" / "01_test.levels.html").read_text()
+    body = re.findall(r"<tr>(.*?)</tr>", page.split("<tbody>")[1], re.S)
+    column = int(re.search(r'class="dim(\d+)"', page)[1]) - 1
+    assert [re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row)[column] for row in body] == ["0.2", "0.3", "0.4", "0.5"]
 
 
 @pytest.mark.parametrize("value", ["20", 20.5, True, None])

@@ -1,15 +1,26 @@
 """The latent map: t-SNE of any block at any timestep; a point shows its image when it is touched. No scripts needed."""
 
 import base64
+import functools
 import html
 import io
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import ipywidgets as widgets
 import pandas as pd
+from PIL import Image
+from torch import Tensor
 
+from synpos_lib.data.catalog import Images
 from synpos_lib.data.pixels import tile
+from synpos_lib.diffusion.features import blocks, pooled
+from synpos_lib.diffusion.unet import UNet
+from synpos_lib.evaluate.linear_and_knn import factors
+from synpos_lib.evaluate.neighbours import nearest
+from synpos_lib.evaluate.probes import tsne
 from synpos_lib.lab import figures
-from synpos_lib.lab.explore.panel import panel
+from synpos_lib.lab.explore.panel import SLOW, panel
 
 COLUMNS, SIDE = 20, 96  # thumbnails in a row of the sheet; pixels of one, as shown
 
@@ -27,83 +38,78 @@ STYLE = """<style>
 
 
 class Map(NamedTuple):
-    """Where each image lies, and what its neighbours in the full feature space agree on: a picture is no evidence."""
+    """Where each image lies, and how far its neighbours in the full feature space agree: a picture is no evidence."""
 
     points: pd.DataFrame  # x and y from 0 to 1, what and, where known, where
     agreement: dict[str, float]  # share of the 10 nearest neighbours that have the same factor
     text: str  # block, timestep, n, perplexity, start and seed
 
 
-def factors_of(real) -> dict[str, tuple]:
-    """Each known factor's labels and names."""
-    return {"what": (real.labels, real.classes)} | ({} if real.where is None else {"where": (real.where, real.scenes)})
-
-
-def map_features(unet, real, *, block="mid", t=50, perplexity=30, seed=0) -> Map:
+def map_features(
+    unet: UNet, real: Images, *, block: str = "mid", t: int = 50, perplexity: float = 30, seed: int = 0
+) -> Map:
     """One forward pass per image at timestep t, the block averaged over space, t-SNE to the plane."""
-    from synpos_lib.diffusion.features import pooled
-    from synpos_lib.evaluate.neighbours import nearest
-    from synpos_lib.evaluate.probes import tsne
-
     z = pooled(unet, real.images, t, [block], seed=seed)[block]  # (N, C)
     place = tsne(z, perplexity=perplexity, seed=seed)
     place = (place - place.min(0)) / (place.max(0) - place.min(0))
-    points, agreement = pd.DataFrame(place, columns=["x", "y"]), {}
-    for factor, (labels, names) in factors_of(real).items():
-        points[factor] = [names[i] for i in labels]
-        agreement[factor] = (labels[nearest(z, 10)] == labels[:, None]).double().mean().item()
+    points, agreement, near = pd.DataFrame(place, columns=["x", "y"]), {}, nearest(z, 10)
+    names = {"what": real.classes, "where": real.scenes}
+    for factor, (labels,) in factors(real).items():
+        points[factor] = [names[factor][i] for i in labels]
+        agreement[factor] = (labels[near] == labels[:, None]).double().mean().item()
     return Map(points, agreement, f"{block} at t = {t}: n = {len(z)}, perplexity {perplexity}, PCA start, seed {seed}")
 
 
-def map_page(made: Map, real, colour="what") -> str:
+def map_page(chart: Map, real: Images, colour: str = "what") -> str:
     """The map as HTML: hover over a point, or click it, and its image appears."""
-    names = factors_of(real)[colour][1]
+    names = {"what": real.classes, "where": real.scenes}[colour]
     tones = figures.colours(names)
     spots = []
-    for i, row in enumerate(made.points.to_dict("records")):
+    for i, row in enumerate(chart.points.to_dict("records")):
         left, top = 8 + 84 * row["x"], 96 - 76 * row["y"]  # percent, with room for the thumbnails
         at = f"{-SIDE * (i % COLUMNS)}px {-SIDE * (i // COLUMNS)}px"
-        label = html.escape(", ".join(row[factor] for factor in made.agreement))
+        label = html.escape(", ".join(row[factor] for factor in chart.agreement))
         style = f"left:{left:.1f}%;top:{top:.1f}%;background:{tones[row[colour]]};--at:{at}"
         spots.append(f'<i tabindex="-1" role="img" aria-label="{label}" style="{style}"></i>')
     key = "".join(f'<span><i style="background:{tone}"></i>{html.escape(name)}</span>' for name, tone in tones.items())
-    said = (
-        f"{made.agreement[colour]:.0%} of the 10 nearest neighbours agree in {colour}, by chance {1 / len(names):.0%}"
-    )
-    alt = html.escape(f"Map of {made.text}, coloured by {colour}; {said}")
+    share = chart.agreement[colour]
+    note = f"{share:.0%} of the 10 nearest neighbours agree in {colour}, by chance {1 / len(names):.0%}"
+    alt = html.escape(f"Map of {chart.text}, coloured by {colour}; {note}")
     frame = f'<div class="latent-map" role="group" aria-label="{alt}" style="--sheet:url({_sheet(real.images)})">'
-    return f'{STYLE}<p><b>{made.text}</b><br>{said}</p>{frame}{"".join(spots)}</div><p class="latent-key">{key}</p>'
+    return f'{STYLE}<p><b>{chart.text}</b><br>{note}</p>{frame}{"".join(spots)}</div><p class="latent-key">{key}</p>'
 
 
-def _sheet(images) -> str:
+def _sheet(images: Tensor) -> str:
     """All images on one sheet, as a data URL."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(tile(images, COLUMNS, gap=0)).save(buffer, "jpeg", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def latent_map(unet, real, *, timesteps=(10, 50, 150, 300, 450, 600, 800), perplexity=30, seed=0):
+def latent_map(
+    unet: UNet,
+    real: Images,
+    *,
+    timesteps: Iterable[int] = (10, 50, 150, 300, 450, 600, 800),
+    perplexity: float = 30,
+    seed: int = 0,
+) -> widgets.VBox | None:
     """Choose block, timestep and colour in JupyterLab; in batch the bottleneck at t = 50. 300 images take a second."""
-    made: dict[tuple, Map] = {}
 
-    def draw(block="mid", t=50, colour="what") -> str:
-        if (block, t) not in made:
-            made[block, t] = map_features(unet, real, block=block, t=t, perplexity=perplexity, seed=seed)
-        return map_page(made[block, t], real, colour)
+    @functools.cache
+    def chart(block: str, t: int) -> Map:
+        return map_features(unet, real, block=block, t=t, perplexity=perplexity, seed=seed)
 
-    def controls() -> dict:
-        import ipywidgets as widgets
+    def draw(block: str = "mid", t: int = 50, colour: str = "what") -> str:
+        return map_page(chart(block, t), real, colour)
 
-        from synpos_lib.diffusion.features import blocks
-
-        return {
+    times = {"options": sorted({50, *timesteps}), "value": 50, "description": "timestep", **SLOW}
+    return panel(
+        "latent",
+        draw,
+        lambda: {
             "block": widgets.Dropdown(options=list(blocks(unet)), value="mid", description="block"),
-            "t": widgets.SelectionSlider(
-                options=sorted({50, *timesteps}), value=50, description="timestep", continuous_update=False
-            ),
-            "colour": widgets.ToggleButtons(options=list(factors_of(real)), description="colour by"),
-        }
-
-    return panel("latent", draw, controls)
+            "t": widgets.SelectionSlider(**times),
+            "colour": widgets.ToggleButtons(options=list(factors(real)), description="colour by"),
+        },
+    )

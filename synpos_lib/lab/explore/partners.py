@@ -1,32 +1,44 @@
 """The positives browser: an anchor, its candidates, and its nearest neighbours early and late in training."""
 
+import ipywidgets as widgets
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.data.catalog import Images
+from synpos_lib.evaluate.judge import Judge
+from synpos_lib.evaluate.linear_and_knn import factors
+from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
 from synpos_lib.lab.explore.panel import image, panel
+from synpos_lib.train.frozen import Frozen
 
 
-def partners_of(anchor: int, train, store, judge, friends: dict[str, torch.Tensor]) -> pd.DataFrame:
+def partners_of(
+    anchor: int, train: Images, store: Tensor, judge: Judge, neighbours: dict[str, Tensor]
+) -> pd.DataFrame:
     """Every partner of one anchor: where it comes from, its image, its species, and whether it is false.
 
-    `friends` has for each row name the neighbours (N, k) of every image; only the judge can name synthetic images.
+    `neighbours` has for each row name the neighbours (N, k) of every image; the judge names the synthetic images.
     """
     if not 0 <= anchor < len(train):
         raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(train) - 1}")
-    made = store[anchor]  # (K, 3, H, W)
-    kinds = {"synthetic": (made, judge.labels(made)["what"])}
-    kinds |= {name: (train.images[near[anchor]], train.labels[near[anchor]]) for name, near in friends.items()}
+    (species,) = factors(train)["what"]
+    synthetic = store[anchor]  # (K, 3, H, W)
+    kinds = {"synthetic": (synthetic, judge.labels(synthetic)["what"])}
+    kinds |= {name: (train.images[near[anchor]], species[near[anchor]]) for name, near in neighbours.items()}
     rows = [
-        {"partner": kind, "image": picture, "what": train.classes[what], "false": bool(what != train.labels[anchor])}
+        {"partner": kind, "image": picture, "what": train.classes[what], "false": bool(what != species[anchor])}
         for kind, (pictures, labels) in kinds.items()
         for picture, what in zip(pictures, labels, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def picture(anchor: int, train, partners: pd.DataFrame):
+def picture(anchor: int, train: Images, partners: pd.DataFrame) -> Figure:
     """One row per kind of partner, the anchor before each; false positives have a red frame."""
     groups = dict(list(partners.groupby("partner", sort=False)))
     width = 1 + max(map(len, groups.values()))
@@ -41,29 +53,25 @@ def picture(anchor: int, train, partners: pd.DataFrame):
     for y, group in enumerate(groups.values()):
         for x in (i for i, false in enumerate(group.false, 1) if false):
             spot = (x * side - 0.5, y * height - 0.5)
-            frame = figures.plt.Rectangle(spot, side - 1, height - 1, fill=False, edgecolor=figures.WHAT, linewidth=3)
+            frame = Rectangle(spot, side - 1, height - 1, fill=False, edgecolor=figures.WHAT, linewidth=3)
             figure.axes[0].add_patch(frame)
     return figure
 
 
-def positives_browser(train, store, judge, stages: dict[int, object], k: int = 8):
-    """`stages` has the encoder after each number of epochs; their neighbours are found once, at the start."""
-    from synpos_lib.evaluate.neighbours import nearest
-
+def positives_browser(
+    train: Images, store: Tensor, judge: Judge, stages: dict[int, Frozen], k: int = 8
+) -> widgets.VBox | None:
+    """`stages` has the encoder after each number of epochs; their neighbours are computed once, at the start."""
     names = {epochs: f"after {epochs} epochs" if epochs else "untrained" for epochs in stages}
-    friends = {names[epochs]: nearest(encoder(train.images), k) for epochs, encoder in stages.items()}
+    neighbours = {names[epochs]: nearest(encoder(train.images), k) for epochs, encoder in stages.items()}
 
-    def draw(anchor=0) -> str:
-        found = partners_of(anchor, train, store, judge, friends)
-        counts = found.groupby("partner", sort=False).false.agg(["sum", "size"])
-        words = "; ".join(f"{name}: {row['sum']} of {row['size']} false" for name, row in counts.iterrows())
-        species = train.classes[train.labels[anchor]]
+    def draw(anchor: int = 0) -> str:
+        partners = partners_of(anchor, train, store, judge, neighbours)
+        counts = partners.groupby("partner", sort=False).false.agg(["sum", "size"])
+        text = "; ".join(f"{name}: {row['sum']} of {row['size']} false" for name, row in counts.iterrows())
+        species = train.classes[factors(train)["what"][0][anchor]]
         head = f"<p>Anchor {anchor}: <b>{species}</b>. A red frame: another species.</p>"
-        return head + image(picture(anchor, train, found), f"Partners of anchor {anchor}, {species}. {words}")
+        return head + image(picture(anchor, train, partners), f"Partners of anchor {anchor}, {species}. {text}")
 
-    def controls() -> dict:
-        import ipywidgets as widgets
-
-        return {"anchor": widgets.IntSlider(0, 0, min(len(train), len(store)) - 1, description="anchor")}
-
-    return panel("positives", draw, controls)
+    last = min(len(train), len(store)) - 1
+    return panel("positives", draw, lambda: {"anchor": widgets.IntSlider(0, 0, last, description="anchor")})

@@ -1,15 +1,21 @@
 """The loss playground: fifty toy images in two dimensions, the library's own losses, and a way to break them."""
 
+import functools
 from typing import NamedTuple
 
+import ipywidgets as widgets
 import torch
 import torch.nn.functional as F
-from torch import nn
+from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from synpos_lib.core import runtime
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
-from synpos_lib.lab.explore.panel import image, panel
+from synpos_lib.lab.explore.panel import SLOW, WIDE, image, panel
+from synpos_lib.methods.byol import prediction_error
+from synpos_lib.methods.clsp import pull
+from synpos_lib.methods.simclr import nt_xent
 from synpos_lib.train import collapse
 
 KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
@@ -17,27 +23,31 @@ BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none":
 
 
 class Toy(NamedTuple):
-    """A finished toy training: unit embeddings after every step, and how it went."""
+    """A finished toy training: unit embeddings after every step, and their health."""
 
-    z: torch.Tensor  # (steps + 1, N, 2)
-    what: torch.Tensor  # (N,)
-    where: torch.Tensor  # (N,)
+    z: Tensor  # (steps + 1, N, 2)
+    what: Tensor  # (N,)
+    where: Tensor  # (N,)
     health: dict[str, list[float]]  # after every step: spread, and how many of 5 neighbours share what and where
 
 
-def train_toy(*, base="contrast", temperature=0.2, lambda_=0.0, stop_gradient=True, steps=120, seed=0) -> Toy:
+def train_toy(
+    *,
+    base: str = "contrast",
+    temperature: float = 0.2,
+    lambda_: float = 0.0,
+    stop_gradient: bool = True,
+    steps: int = 120,
+    seed: int = 0,
+) -> Toy:
     """Train a small network to embed toy images on a circle: a base loss, plus λ times the pull of a positive.
 
     An image is a *what* plus a louder *where* plus noise. Two views share both factors; a positive shares *what*.
     """
-    from synpos_lib.methods.byol import prediction_error
-    from synpos_lib.methods.clsp import pull
-    from synpos_lib.methods.simclr import nt_xent
-
     n, draw = KINDS * PLACES * EACH, runtime.generator(seed, "toy")
     what, where = torch.arange(n) % KINDS, torch.arange(n) // KINDS % PLACES
 
-    def noise(*shape):
+    def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw)
 
     kinds, places = noise(KINDS, WIDTH), 1.5 * noise(PLACES, WIDTH)
@@ -68,8 +78,8 @@ def train_toy(*, base="contrast", temperature=0.2, lambda_=0.0, stop_gradient=Tr
     return Toy(torch.stack(z), what, where, rows)
 
 
-def picture(toy: Toy, step: int):
-    """Left the circle after `step` steps: one colour per what, one ring per where; right how it went."""
+def picture(toy: Toy, step: int) -> Figure:
+    """Left the circle after `step` steps, one colour per what, one ring per where; right the health of all steps."""
     figure, (circle, curves) = figures.plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=[1, 1.3], layout="none")
     figure.subplots_adjust(left=0.02, right=0.94, bottom=0.14, top=0.88, wspace=0.15)  # quicker than a computed layout
     for kind in range(KINDS):
@@ -91,41 +101,32 @@ def picture(toy: Toy, step: int):
     return figure
 
 
-def loss_playground(steps: int = 120):
+def loss_playground(steps: int = 120) -> widgets.VBox | None:
     """Choose the loss in JupyterLab, then move `step` to watch; in batch the contrast with λ = 1, after all steps."""
-    trained: dict[tuple, Toy] = {}
+    train = functools.cache(functools.partial(train_toy, steps=steps))
 
-    def draw(step=steps, lambda_=1.0, **settings) -> str:
-        key = (lambda_, *sorted(settings.items()))
-        if key not in trained:
-            trained[key] = train_toy(lambda_=lambda_, steps=steps, **settings)
-        toy = trained[key]
+    def draw(step: int = steps, lambda_: float = 1.0, **settings: object) -> str:
+        toy = train(lambda_=lambda_, **settings)
         now = {name: values[step] for name, values in toy.health.items()}
-        said = f"spread {now['spread']:.2f}, neighbours share what in {now['what']:.0%}, where in {now['where']:.0%}"
+        text = f"spread {now['spread']:.2f}, neighbours share what in {now['what']:.0%}, where in {now['where']:.0%}"
         end = "It has collapsed: every image is at the same point." if now["spread"] < 0.1 else ""
-        key = "<p>One colour per <i>what</i>, one ring per <i>where</i>.</p>"
-        return key + image(picture(toy, step), f"Toy embedding after {step} steps: {said}") + f"<p>{said}. {end}</p>"
+        head = "<p>One colour per <i>what</i>, one ring per <i>where</i>.</p>"
+        return head + image(picture(toy, step), f"Toy embedding after {step} steps: {text}") + f"<p>{text}. {end}</p>"
 
-    def controls() -> dict:
-        import ipywidgets as widgets
-
-        slow = {"continuous_update": False}
-        wide = {"style": {"description_width": "initial"}}
-        return {
-            "base": widgets.Dropdown(options={v: k for k, v in BASES.items()}, value="contrast", description="base"),
-            "temperature": widgets.FloatLogSlider(
-                0.2, min=-2, max=0.5, step=0.1, description="temperature", **slow, **wide
-            ),
-            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **slow),
-            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **wide),
-            "seed": widgets.IntSlider(0, 0, 9, description="seed", **slow),
+    options, warm = {name: base for base, name in BASES.items()}, {"min": -2, "max": 0.5, "step": 0.1, **SLOW, **WIDE}
+    box = panel(
+        "playground",
+        draw,
+        lambda: {
+            "base": widgets.Dropdown(options=options, value="contrast", description="base"),
+            "temperature": widgets.FloatLogSlider(0.2, description="temperature", **warm),
+            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **SLOW),
+            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **WIDE),
+            "seed": widgets.IntSlider(0, 0, 9, description="seed", **SLOW),
             "step": widgets.IntSlider(steps, 0, steps, description="step"),
-        }
-
-    box = panel("playground", draw, controls)
+        },
+    )
     if box:
-        import ipywidgets as widgets
-
         play = widgets.Play(value=steps, min=0, max=steps, step=3, interval=200, description="watch")
         widgets.jslink((play, "value"), (box.children[0].children[-1], "value"))
         box.children = (*box.children, play)

@@ -2,6 +2,7 @@
 
 import html
 
+import ipywidgets as widgets
 import pandas as pd
 
 from synpos_lib.core.errors import Problem
@@ -16,21 +17,20 @@ def names_in(frame: pd.DataFrame) -> list[str]:
     return [name for name in NAMES if name in frame and (name == "method" or frame[name].nunique() > 1)]
 
 
-def label(row, names: list[str]) -> str:
+def label(row: pd.Series, names: list[str]) -> str:
     """A row's name."""
     return " · ".join(str(row[name]) for name in names if row[name] != "")
 
 
-def select_rows(frame: pd.DataFrame, sort="mean", falling=True, having="") -> pd.DataFrame:
+def select_rows(frame: pd.DataFrame, sort: str = "mean", falling: bool = True, having: str = "") -> pd.DataFrame:
     """Means over seeds with their interval; only rows that contain every word of `having`, sorted by one column."""
     names = names_in(frame)
-    found = tables.summary(frame, names)
-    text = found.apply(label, axis=1, names=names).str.lower()
-    for word in having.lower().split():
-        found = found[text[found.index].str.contains(word, regex=False)]
-    if found.empty:
+    rows = tables.summary(frame, names)
+    text = rows.apply(label, axis=1, names=names).str.lower()
+    rows = rows[[all(word in name for word in having.lower().split()) for name in text]]
+    if rows.empty:
         raise Problem(f"no row contains '{having}': use fewer words")
-    return found.sort_values(sort, ascending=not falling, ignore_index=True)
+    return rows.sort_values(sort, ascending=not falling, ignore_index=True)
 
 
 def compare_rows(frame: pd.DataFrame, first: str, second: str) -> tables.Estimate:
@@ -46,31 +46,29 @@ def compare_rows(frame: pd.DataFrame, first: str, second: str) -> tables.Estimat
     return tables.paired(one.value[both], other.value[both])
 
 
-def table_explorer(frame: pd.DataFrame):
+def table_explorer(frame: pd.DataFrame) -> widgets.VBox | None:
     """Sort, filter and compare in JupyterLab; in batch the whole table. One line of `frame` is one run's value."""
+    rows = select_rows(frame)
 
-    def draw(sort="mean", falling=True, having="", first="", second="") -> str:
-        rows = select_rows(frame, sort, falling, having)
-        page = rows.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+    def draw(sort: str = "mean", falling: bool = True, having: str = "", first: str = "", second: str = "") -> str:
+        selected = select_rows(frame, sort, falling, having)
+        page = selected.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
         if not first or not second or first == second:
             return page
         gap = compare_rows(frame, first, second)
         interval = f"[{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" if gap.n > 1 else "(one seed: no interval)"
-        said = f"{100 * gap.value:+.1f} points {interval}, paired over {gap.n} seed{'s' * (gap.n > 1)}"
-        return f"<p><b>{html.escape(first)}</b> minus <b>{html.escape(second)}</b>: {said}</p>{page}"
+        text = f"{100 * gap.value:+.1f} points {interval}, paired over {gap.n} seed{'s' * (gap.n > 1)}"
+        return f"<p><b>{html.escape(first)}</b> minus <b>{html.escape(second)}</b>: {text}</p>{page}"
 
-    def controls() -> dict:
-        import ipywidgets as widgets
-
-        rows = select_rows(frame)
-        names = ["", *rows.apply(label, axis=1, names=names_in(frame))]
-        wide = {"layout": {"width": "32rem"}}
-        return {
+    names = {"options": ["", *rows.apply(label, axis=1, names=names_in(frame))], "layout": {"width": "32rem"}}
+    return panel(
+        "table",
+        draw,
+        lambda: {
             "sort": widgets.Dropdown(options=list(rows), value="mean", description="sort by"),
             "falling": widgets.Checkbox(True, description="highest first"),
             "having": widgets.Text(placeholder="words a row must contain", description="filter"),
-            "first": widgets.Dropdown(options=names, description="compare", **wide),
-            "second": widgets.Dropdown(options=names, description="with", **wide),
-        }
-
-    return panel("table", draw, controls)
+            "first": widgets.Dropdown(description="compare", **names),
+            "second": widgets.Dropdown(description="with", **names),
+        },
+    )

@@ -8,6 +8,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.lab import explore
 from synpos_lib.lab.explore import interpolation, panel
+from synpos_lib.lab.explore.interpolation import interpolate
 
 
 class Oracle:
@@ -23,12 +24,12 @@ def lab(small_unet):
 
 
 def test_the_plain_function_draws_and_reads(lab):
-    made = explore.interpolate(*lab, 2, steps=5, k=3)
-    assert made.images.shape == (3, 3, 32, 32)
-    assert made.seen["what"] == ["plain"] * 3
-    assert made.kept["what"] == float(lab[2].labels[2] == 0)
+    result = interpolate(*lab, 2, steps=5, k=3)
+    assert result.images.shape == (3, 3, 32, 32)
+    assert result.names["what"] == ["plain"] * 3
+    assert result.agreement["what"] == float(lab[2].labels[2] == 0)
     with pytest.raises(Problem, match="no anchor 9: choose from 0 to 5"):
-        explore.interpolate(*lab, 9)
+        interpolate(*lab, 9)
 
 
 def test_in_batch_it_is_a_still_picture(lab, monkeypatch, capsys):
@@ -43,7 +44,7 @@ def test_a_slider_draws_anew(lab, monkeypatch):
 
     def spy(*words, **settings):
         calls.append((settings["w"], settings["window"]))
-        return explore.interpolate(*words, **{**settings, "steps": 5})
+        return interpolate(*words, **{**settings, "steps": 5})
 
     monkeypatch.setattr(interpolation, "interpolate", spy)
     controls, screen = explore.interpolation_lab(*lab).children

@@ -14,6 +14,7 @@ from synpos_lib.data import catalog
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.lab import explore
 from synpos_lib.lab.explore import latent, panel
+from synpos_lib.lab.explore.latent import map_features
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +23,20 @@ def real():
 
 
 def test_the_map_states_what_it_is_and_counts_neighbours(small_unet, real):
-    made = explore.map_features(small_unet, real, t=150, perplexity=5, seed=3)
-    assert made.text == "mid at t = 150: n = 40, perplexity 5, PCA start, seed 3"
-    assert list(made.points) == ["x", "y", "what", "where"] and made.points[["x", "y"]].stack().between(0, 1).all()
+    result = map_features(small_unet, real, t=150, perplexity=5, seed=3)
+    assert result.text == "mid at t = 150: n = 40, perplexity 5, PCA start, seed 3"
+    assert list(result.points) == ["x", "y", "what", "where"] and result.points[["x", "y"]].stack().between(0, 1).all()
     z = torch.nn.functional.normalize(pooled(small_unet, real.images, 150, ["mid"], seed=3)["mid"], dim=1)
     agree = []
     for i in range(40):  # the same count, written naively
         others = sorted((j for j in range(40) if j != i), key=lambda j: -(z[i] @ z[j]).item())[:10]
         agree += [(real.where[j] == real.where[i]).item() for j in others]
-    assert made.agreement["where"] == pytest.approx(np.mean(agree), abs=0.01)  # ties
+    assert result.agreement["where"] == pytest.approx(np.mean(agree), abs=0.01)  # ties
 
 
 def test_every_point_carries_its_own_image(small_unet, real):
-    made = explore.map_features(small_unet, real, perplexity=5)
-    page = latent.map_page(made, real, "where")
+    result = map_features(small_unet, real, perplexity=5)
+    page = latent.map_page(result, real, "where")
     spots = re.findall(r'<i tabindex="-1" role="img" aria-label="([^"]+)" style="[^"]*--at:-?(\d+)px -?(\d+)px"', page)
     assert len(spots) == 40
     sheet = base64.b64decode(re.search(r"--sheet:url\(data:image/jpeg;base64,([^)]+)\)", page)[1])
@@ -51,8 +52,8 @@ def test_every_point_carries_its_own_image(small_unet, real):
 
 def test_images_without_a_where_have_a_map_too(small_unet, real):
     plain = replace(real, where=None, scenes=())
-    made = explore.map_features(small_unet, plain, perplexity=5)
-    assert list(made.agreement) == ["what"] and "agree in what" in latent.map_page(made, plain)
+    result = map_features(small_unet, plain, perplexity=5)
+    assert list(result.agreement) == ["what"] and "agree in what" in latent.map_page(result, plain)
 
 
 def test_colours_are_immediate_and_maps_are_made_once(small_unet, real, monkeypatch):
@@ -61,7 +62,7 @@ def test_colours_are_immediate_and_maps_are_made_once(small_unet, real, monkeypa
 
     def spy(*words, **settings):
         calls.append((settings["block"], settings["t"]))
-        return explore.map_features(*words, **settings)
+        return map_features(*words, **settings)
 
     monkeypatch.setattr(latent, "map_features", spy)
     controls, screen = explore.latent_map(small_unet, real, perplexity=5).children

@@ -10,7 +10,7 @@ from synpos_lib.lab.explore import panel as panels
 def live(monkeypatch):
     """As in JupyterLab, with nothing kept from another test."""
     monkeypatch.setattr(panels.runtime, "in_batch", lambda: False)
-    monkeypatch.setattr(panels, "_kept", {})
+    monkeypatch.setattr(panels, "_values", {})
 
 
 def numbers(**values):
@@ -68,6 +68,6 @@ def test_mistakes_are_words(live):
 def test_in_batch_it_shows_its_defaults_and_makes_no_widgets(monkeypatch):
     monkeypatch.setenv("SYNPOS_JOB", "test")
     shown = []
-    monkeypatch.setattr("IPython.display.display", lambda what: shown.append(what.data))
+    monkeypatch.setattr(panels, "display", lambda page: shown.append(page.data))
     assert panels.panel("still", lambda a=5: f"{a}", None) is None
     assert shown == ['<div class="explorer">5</div>']

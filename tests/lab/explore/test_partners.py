@@ -33,29 +33,29 @@ def shown():
 def test_false_partners_are_those_of_another_species(shown):
     train, store = shown
     friends = {"untrained": torch.arange(30).roll(1)[:, None].repeat(1, 5)}  # everyone's friends: the one before
-    found = explore.partners_of(7, train, store, Oracle(), friends)
-    assert list(found.partner) == ["synthetic"] * 4 + ["untrained"] * 5
-    assert set(found.false[:4]) == {train.labels[7].item() != 0}
-    assert set(found.false[4:]) == {train.labels[7].item() != train.labels[6].item()}
-    assert torch.equal(found.image[4], train.images[6])
-    assert torch.equal(found.image[0], store[7, 0])
+    table = partners.partners_of(7, train, store, Oracle(), friends)
+    assert list(table.partner) == ["synthetic"] * 4 + ["untrained"] * 5
+    assert set(table.false[:4]) == {train.labels[7].item() != 0}
+    assert set(table.false[4:]) == {train.labels[7].item() != train.labels[6].item()}
+    assert torch.equal(table.image[4], train.images[6])
+    assert torch.equal(table.image[0], store[7, 0])
     with pytest.raises(Problem, match="no anchor 30: choose from 0 to 29"):
-        explore.partners_of(30, train, store, Oracle(), friends)
+        partners.partners_of(30, train, store, Oracle(), friends)
 
 
 def test_each_false_partner_has_a_frame(shown):
     train, store = shown
     friends = {"untrained": torch.arange(30)[None].repeat(30, 1)[:, :6]}
-    found = explore.partners_of(3, train, store, Oracle(), friends)
-    figure = partners.picture(3, train, found)
-    assert len(figure.axes[0].patches) == found.false.sum()
+    table = partners.partners_of(3, train, store, Oracle(), friends)
+    figure = partners.picture(3, train, table)
+    assert len(figure.axes[0].patches) == table.false.sum()
     assert [text.get_text().split("\n")[0] for text in figure.axes[0].get_yticklabels()] == ["synthetic", "untrained"]
     partners.figures.plt.close(figure)
 
 
 def test_the_anchor_can_be_chosen(shown, monkeypatch):
     monkeypatch.setattr(panel.runtime, "in_batch", lambda: False)
-    monkeypatch.setattr(panel, "_kept", {})
+    monkeypatch.setattr(panel, "_values", {})
     controls, screen = explore.positives_browser(*shown, Oracle(), {0: Pixels(), 8: Pixels()}).children
     first = screen.value
     assert "Anchor 0:" in first and "untrained:" in first and "after 8 epochs:" in first

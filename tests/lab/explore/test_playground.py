@@ -5,24 +5,25 @@ import torch
 
 from synpos_lib.lab import explore
 from synpos_lib.lab.explore import panel, playground
+from synpos_lib.lab.explore.playground import train_toy
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_only_the_same_collapses_and_contrast_does_not(seed):
-    same = explore.train_toy(base="none", lambda_=1.0, seed=seed)
-    contrast = explore.train_toy(base="contrast", seed=seed)
+    same = train_toy(base="none", lambda_=1.0, seed=seed)
+    contrast = train_toy(base="contrast", seed=seed)
     assert same.health["spread"][-1] < 0.1 < 0.8 < contrast.health["spread"][-1]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_pull_of_a_positive_brings_what_together(seed):
-    without, with_pull = (explore.train_toy(lambda_=value, seed=seed).health for value in (0.0, 1.0))
+    without, with_pull = (train_toy(lambda_=value, seed=seed).health for value in (0.0, 1.0))
     assert with_pull["what"][-1] > without["what"][-1] and with_pull["where"][-1] < without["where"][-1]
 
 
 def test_without_the_stop_gradient_the_spread_is_smaller():
     kept, lost = (
-        [explore.train_toy(base="prediction", stop_gradient=stop, seed=seed).health["spread"][-1] for seed in range(3)]
+        [train_toy(base="prediction", stop_gradient=stop, seed=seed).health["spread"][-1] for seed in range(3)]
         for stop in (True, False)
     )
     assert sum(lost) < sum(kept) / 2
@@ -31,19 +32,19 @@ def test_without_the_stop_gradient_the_spread_is_smaller():
 def test_it_is_a_pure_function_of_its_settings():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one, other = explore.train_toy(steps=5, seed=3), explore.train_toy(steps=5, seed=3)
+    one, other = train_toy(steps=5, seed=3), train_toy(steps=5, seed=3)
     assert torch.equal(one.z, other.z) and torch.equal(torch.get_rng_state(), before)
     assert one.z.shape == (6, 48, 2) and torch.allclose(one.z.norm(dim=2), torch.ones(6, 48), atol=1e-5)
 
 
 def test_steps_are_watched_without_training_again(monkeypatch):
     monkeypatch.setattr(panel.runtime, "in_batch", lambda: False)
-    monkeypatch.setattr(panel, "_kept", {})
+    monkeypatch.setattr(panel, "_values", {})
     calls = []
 
     def spy(**settings):
         calls.append(settings)
-        return explore.train_toy(**settings)
+        return train_toy(**settings)
 
     monkeypatch.setattr(playground, "train_toy", spy)
     controls, screen, _ = explore.loss_playground(steps=10).children

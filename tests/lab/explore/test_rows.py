@@ -6,7 +6,7 @@ from scipy import stats
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.lab import explore
-from synpos_lib.lab.explore import panel
+from synpos_lib.lab.explore import panel, rows
 
 VALUES = {"simclr": [0.50, 0.55, 0.61], "clsp-simclr": [0.60, 0.62, 0.66], "byol": [0.40, 0.41]}
 FRAME = pd.DataFrame(
@@ -21,32 +21,32 @@ FRAME = pd.DataFrame(
 
 
 def test_rows_are_means_over_seeds_sorted_and_filtered():
-    found = explore.select_rows(FRAME, "mean", True, "SIMCLR what")
-    assert list(found.method) == ["clsp-simclr", "simclr"] and list(found.n) == [3, 3]
-    assert found["mean"][0] == pytest.approx((0.60 + 0.62 + 0.66) / 3)
-    assert list(explore.select_rows(FRAME, "mean", False).method)[0] == "byol"
+    table = rows.select_rows(FRAME, "mean", True, "SIMCLR what")
+    assert list(table.method) == ["clsp-simclr", "simclr"] and list(table.n) == [3, 3]
+    assert table["mean"][0] == pytest.approx((0.60 + 0.62 + 0.66) / 3)
+    assert list(rows.select_rows(FRAME, "mean", False).method)[0] == "byol"
     with pytest.raises(Problem, match="no row contains 'zebra'"):
-        explore.select_rows(FRAME, having="zebra")
+        rows.select_rows(FRAME, having="zebra")
 
 
 def test_two_rows_are_compared_seed_by_seed():
-    gap = explore.compare_rows(FRAME, "clsp-simclr · what", "simclr · what")
+    gap = rows.compare_rows(FRAME, "clsp-simclr · what", "simclr · what")
     expected = stats.ttest_rel(VALUES["clsp-simclr"], VALUES["simclr"]).confidence_interval(0.95)
     assert (gap.low, gap.high, gap.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 3)
-    assert explore.compare_rows(FRAME, "simclr · what", "byol · what").n == 2  # the seeds that both have
+    assert rows.compare_rows(FRAME, "simclr · what", "byol · what").n == 2  # the seeds that both have
 
 
 def test_what_cannot_be_compared_is_said():
     with pytest.raises(Problem, match="differ in their factor"):
-        explore.compare_rows(FRAME, "simclr · what", "simclr · where")
+        rows.compare_rows(FRAME, "simclr · what", "simclr · where")
     late = FRAME.assign(seed=FRAME.seed + 10 * (FRAME.method == "byol"))
     with pytest.raises(Problem, match="no seed in common"):
-        explore.compare_rows(late, "simclr · what", "byol · what")
+        rows.compare_rows(late, "simclr · what", "byol · what")
 
 
 def test_the_widget_compares_and_says_the_interval(monkeypatch):
     monkeypatch.setattr(panel.runtime, "in_batch", lambda: False)
-    monkeypatch.setattr(panel, "_kept", {})
+    monkeypatch.setattr(panel, "_values", {})
     controls, screen = explore.table_explorer(FRAME).children
     by_name = {control.description: control for control in controls.children}
     by_name["compare"].value, by_name["with"].value = "clsp-simclr · what", "simclr · what"
