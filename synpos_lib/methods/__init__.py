@@ -9,6 +9,7 @@ Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noa
 
 import importlib
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from synpos_lib.core.errors import Problem, suggest
 
@@ -25,6 +26,12 @@ class Recipe:
     views: tuple[str, str]  # the augmentations of the two views, by their name in `data.views`
     role: str = "none"  # of the synthetic images: none, pull, third view, second view, both views, unpaired
     settings: dict = field(default_factory=dict)  # hyperparameters of the wrapper
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The files that only trainings of this kind run: the method's, and what its role puts around it."""
+        names = (self.method, *filter(None, [_AROUND.get(self.role)]))
+        return tuple(f"synpos_lib.methods.{name.split('.')[0]}" for name in names)
 
     @property
     def module(self) -> str:
@@ -82,6 +89,18 @@ def _methods() -> dict[str, Recipe]:
 
 
 METHODS: dict[str, Recipe] = _methods()
+_AROUND = {
+    "pull": "clsp.CLSP",
+    "third view": "clsp.CLSP",
+    "second view": "mixdiff.MixDiff",
+    "unpaired": "adainf.inflate",
+}
+
+
+def load(name: str) -> Any:
+    """A class or function of a method's file by its name: an import would make every training depend on that file."""
+    module, _, thing = name.partition(".")
+    return getattr(importlib.import_module(f"synpos_lib.methods.{module}"), thing)
 
 
 def recipe(name: str) -> Recipe:
@@ -128,11 +147,7 @@ def build(name: str, encoder, width: int, **hyperparameters):
             raise Problem(f"unknown hyperparameter '{key}' of {name} ({suggest(key, [*known, *settings])})")
     base = base_class(encoder, width, **hyperparameters)
     if chosen.role in ("pull", "third view"):
-        from synpos_lib.methods.clsp import CLSP
-
-        return CLSP(base, **settings)
+        return load("clsp.CLSP")(base, **settings)
     if chosen.role == "second view":
-        from synpos_lib.methods.mixdiff import MixDiff
-
-        return MixDiff(base, **settings)
+        return load("mixdiff.MixDiff")(base, **settings)
     return base
