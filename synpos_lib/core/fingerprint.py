@@ -1,8 +1,8 @@
 """What code means, as short hashes, so that a result depends on the code that computes it and on nothing else.
 
-Covered are the modules that a result names and every library module that these import, wherever the import stands. The
-meaning of a module leaves out docstrings, comments, formatting, type annotations, import statements, the words of
-errors and what is printed; an imported name counts as what it stands for.
+Covered are the modules that a result names and every library module that these import, wherever the import stands, for
+more than a type annotation. The meaning of a module leaves out docstrings, comments, formatting, type annotations,
+import statements, the words of errors and what is printed; an imported name counts as what it stands for.
 """
 
 import ast
@@ -26,9 +26,9 @@ class Module(NamedTuple):
 
 
 def code_fingerprint(*modules: str) -> dict[str, str]:
-    """The files that these modules (`synpos_lib.train.pretrain`) compute with, each with the hash of its meaning."""
+    """The files of this library that some modules compute with, each with the hash of its meaning."""
     for name in modules:
-        if not _file(name):
+        if name.split(".")[0] == LIBRARY.name and not _file(name):
             raise ModuleNotFoundError(f"there is no module {name} in {LIBRARY}: correct the name in the run's code")
     paths = [path for name in closure(modules) if (path := _file(name))]
     return {path.relative_to(LIBRARY).as_posix(): _read(path).meaning for path in paths}
@@ -51,8 +51,7 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool 
 
 def imports(source: str) -> frozenset[str]:
     """The library modules that a piece of code imports."""
-    found = {name if _file(name) else name.rpartition(".")[0] for _, name in imported(ast.parse(source))}
-    return frozenset(name for name in found if _file(name))
+    return _modules(origin for _, origin in imported(ast.parse(source)))
 
 
 def closure(modules: Iterable[str], rooms: Collection[str] = SCIENCE) -> list[str]:
@@ -82,17 +81,26 @@ def _file(name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def _modules(origins: Iterable[str]) -> frozenset[str]:
+    """The library modules among imported things, and those that these lie in."""
+    return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
+
+
 def _read(file: Path) -> Module:
     return _module(file, file.stat().st_mtime_ns)
 
 
 @cache
 def _module(file: Path, stamp: int) -> Module:
-    source = file.read_text()
-    tree = ast.parse(source, str(file))
+    tree = ast.parse(file.read_text(), str(file))
+    names, meaning = imported(tree), _meaning(tree)  # which changes the tree
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    origins = [
+        origin for name, origin in names if used & {name, origin} or file.name == "__init__.py" or name == origin
+    ]
     declared = [node.value for node in tree.body if isinstance(node, ast.Assign) and _is_name(node.targets[0], "DATA")]
     data = tuple(pattern for value in declared for pattern in ast.literal_eval(value))
-    return Module(hashlib.sha256(_meaning(tree).encode()).hexdigest()[:16], imports(source), data)
+    return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), data)
 
 
 @cache

@@ -210,8 +210,8 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Name the fields that differ, with both values, and the files of code that have changed."""
     old, new = _flat(before), _flat(now)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    code = [key.removeprefix("code.") for key in changed if key.split(".")[0] == "code"]
-    words = [f"{key} was {old.get(key)} and is now {new.get(key)}" for key in changed if key.split(".")[0] != "code"]
+    code = list(dict.fromkeys(key.partition(".")[2] for key in changed if key.endswith(".py")))
+    words = [f"{key} was {old.get(key)} and is now {new.get(key)}" for key in changed if not key.endswith(".py")]
     if code:
         names = " and ".join(code) if len(code) < 4 else f"{len(code)} files of its code"
         words.append(f"{names} {'has' if len(code) == 1 else 'have'} changed")

@@ -18,6 +18,7 @@ import numpy as np
 from torch.nn.functional import relu as activate
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.data.inner import Value
 from synpos_lib.train.low import one
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Settings:
 
 
 def f(x, n=2):
+    kind: Value
     if n > 2:
         raise Problem(f"{n} is too large")
     print("working")
@@ -48,7 +50,7 @@ SOURCES = {
     "data/weights/a.bin": "numbers",
     "data/table.csv": "numbers",
     "data/words.txt": "words",
-    "lab/figures.py": "from synpos_lib.train import other\n",
+    "lab/figures.py": "from synpos_lib.train import other\n\ncolour = other.x\n",
 }
 
 
@@ -129,7 +131,7 @@ def test_every_kind_of_import_is_followed_to_the_rooms_that_compute(library):
 
 
 def test_circular_imports_end(library):
-    library("train/low.py", "import synpos_lib.train.top\n")
+    library("train/low.py", "from synpos_lib.train.top import f\n\none = f\n")
     assert set(files("train.low")) == {"train/top.py", "train/low.py"}
 
 
