@@ -69,7 +69,10 @@ def test_a_store_knows_the_time_of_all_its_sittings_and_the_code_that_made_it(tm
     monkeypatch.setattr("synpos_lib.core.runs.code_fingerprint", lambda *names: f"other code in {names}")
     rest = Slow()
     run = positives.make(tmp_path / "store", anchors, rest, k=2)
-    assert rest.calls == 5 and run.config["code"] == "other code in ('synpos_lib.diffusion.generators',)"
+    assert (
+        rest.calls == 5
+        and run.config["code"] == "other code in ('synpos_lib.data.positives', 'synpos_lib.diffusion.generators')"
+    )
 
 
 def test_a_chunk_half_written_when_killed_is_made_again(tmp_path, anchors):
