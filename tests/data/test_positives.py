@@ -158,6 +158,8 @@ def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
     assert (torch.tensor(array).permute(0, 1, 4, 2, 3) == candidates).all()
     with pytest.raises(Problem, match="other images"):
         positives.read(tmp_path / "oracle", others)
+    positives.keep(tmp_path / "oracle", anchors, candidates.flip(1), {"generator": "oracle"})
+    assert (torch.tensor(positives.read(tmp_path / "oracle", anchors)) == torch.tensor(array).flip(1)).all()
 
 
 def test_a_missing_last_shard_is_noticed(tmp_path):
