@@ -26,7 +26,6 @@ OTHERS += ["classify-none", "classify-cutmix", "classify-augmix", "classify-diff
 
 def work(folder: Path) -> None:
     """One run of each kind, each in a folder of its name."""
-    import numpy as np
     import torch
 
     from synpos_lib import methods
@@ -40,8 +39,6 @@ def work(folder: Path) -> None:
     from synpos_lib.experiments import diffusemix as study
     from synpos_lib.results import evaluations
     from synpos_lib.train.pretrain import Config, load_encoder, pretrain, untrained
-
-    draw = np.random.default_rng(0)
 
     class Given(catalog.Images):
         """Images that are handed to a run; how they were loaded is no part of it, their fingerprint is."""
@@ -83,8 +80,7 @@ def work(folder: Path) -> None:
     for name, ask in asked.items():
         module = {"transfer": "transfer", "shift": "robustness"}.get(name, "linear_and_knn")
         evaluations.evaluate(folder, name, run, {}, ask, (f"synpos_lib.evaluate.{module}",))
-    edited = draw.integers(0, 256, tuple(store[:, :2].shape), dtype=np.uint8)
-    task = study.Task("general", images, test, edited, torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    task = study.Task("general", images, test, store, torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     attack = {"n": 4, "epsilons": [4 / 255], "steps": 1, "restarts": 1}
     for name in ("none", "cutmix", "augmix", "diffusemix"):
         study.teach(folder, task, name, attack=attack, steps=2, batch=12)

@@ -95,12 +95,11 @@ def _module(file: Path, stamp: int) -> Module:
     tree = ast.parse(file.read_text(), str(file))
     names, meaning = imported(tree), _meaning(tree)  # which changes the tree
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    origins = [
-        origin for name, origin in names if used & {name, origin} or file.name == "__init__.py" or name == origin
-    ]
-    declared = [node.value for node in tree.body if isinstance(node, ast.Assign) and _is_name(node.targets[0], "DATA")]
-    data = tuple(pattern for value in declared for pattern in ast.literal_eval(value))
-    return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), data)
+    everything = file.name == "__init__.py"  # since it imports for others
+    origins = [origin for name, origin in names if everything or used & {name, origin} or name == origin]
+    data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
+    patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))
+    return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), patterns)
 
 
 @cache
@@ -110,10 +109,14 @@ def _bytes(path: Path, stamp: int) -> str:
 
 def imported(part: ast.AST) -> list[tuple[str, str]]:
     """Every name that code imports, and in full what it stands for; what only a type checker imports is left out."""
-    if isinstance(part, ast.Import | ast.ImportFrom):
-        origin = f"{part.module}." if isinstance(part, ast.ImportFrom) else ""
-        return [(alias.asname or alias.name, origin + alias.name) for alias in part.names]
-    return [pair for each in ast.iter_child_nodes(part) if not _for_types(each) for pair in imported(each)]
+    match part:
+        case ast.Import():
+            return [(alias.asname or alias.name, alias.name) for alias in part.names]
+        case ast.ImportFrom():
+            return [(alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names]
+        case ast.If(ast.Name("TYPE_CHECKING"), orelse=[]):
+            return []
+    return [pair for each in ast.iter_child_nodes(part) for pair in imported(each)]
 
 
 def _meaning(tree: ast.Module) -> str:
@@ -134,55 +137,31 @@ def _spelled(part: object) -> object:
     return [type(part).__name__, *((name, value) for name, value in fields if value not in (None, []))]
 
 
-def _for_types(node: ast.AST) -> bool:
-    """Whether it is an `if TYPE_CHECKING:` block."""
-    return isinstance(node, ast.If) and _is_name(node.test, "TYPE_CHECKING") and not node.orelse
-
-
-def _is_name(node: ast.AST, name: str) -> bool:
-    return isinstance(node, ast.Name) and node.id == name
-
-
 class _Meaning(ast.NodeTransformer):
     """Takes out of a syntax tree what changes no result."""
 
     def __init__(self, origins: dict[str, str]):
         self.origins = origins  # what each imported name stands for
 
-    def visit_Import(self, node: ast.stmt) -> None:
-        return None
-
-    visit_ImportFrom = visit_Pass = visit_Import
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        printed = isinstance(node.value, ast.Call) and _is_name(node.value.func, "print")
-        return None if text or printed else self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        return None if _for_types(node) else self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        node.exc = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+    def visit(self, node: ast.AST) -> ast.AST | None:
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.If(ast.Name("TYPE_CHECKING"), orelse=[]):
+                return None
+            case ast.Expr(ast.Constant(str())) | ast.Expr(ast.Call(ast.Name("print"))):
+                return None
+            case ast.Raise(exc=ast.Call(func=kind)):
+                node.exc = kind
+            case ast.FunctionDef():
+                node.returns = None
+            case ast.arg():
+                node.annotation = None
+            case ast.ClassDef():  # of a dataclass: an annotation makes a field, whatever its type
+                for field in (each for each in node.body if isinstance(each, ast.AnnAssign)):
+                    field.annotation = ast.Constant("field")
+            case ast.AnnAssign(annotation=ast.Constant("field")):
+                pass
+            case ast.AnnAssign(target=target, value=value):
+                return self.visit(ast.Assign([target], value)) if value else None
+            case ast.Name():
+                node.id = self.origins.get(node.id, node.id)
         return self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        return ast.arg(node.arg)
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        for field in node.body:  # of a dataclass: an annotation makes it one, whatever its type
-            if isinstance(field, ast.AnnAssign):
-                field.annotation = ast.Constant("field")
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        if isinstance(node.annotation, ast.Constant) and node.annotation.value == "field":
-            return self.generic_visit(node)
-        return self.visit(ast.Assign([node.target], node.value)) if node.value else None
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.Name(self.origins.get(node.id, node.id), node.ctx)

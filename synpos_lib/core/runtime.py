@@ -89,9 +89,12 @@ def use_threads() -> int:
     """Set torch to this job's share of the cores (`SYNPOS_THREADS`, else all) and return it."""
     import torch
 
-    threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
-    torch.set_num_threads(threads)
-    return threads
+    torch.set_num_threads(_threads())
+    return _threads()
+
+
+def _threads() -> int:
+    return int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def derive(seed: int, *names: object) -> int:
@@ -209,7 +212,7 @@ def provenance() -> dict[str, Any]:
         "hardware": hardware(),
         "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor, as far as torch uses them
         "precision": "bfloat16 autocast" if fast_bf16(kind) else "float32",
-        "threads": int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0))),
+        "threads": _threads(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -74,7 +74,7 @@ class House:
         }
 
     def start(self) -> tuple[set[str], set[str], str]:
-        """Execute all notebooks: the jobs that would have run, the runs that were computed, and all that was printed."""
+        """Execute all notebooks: the jobs that would have run, the runs that were computed, what was printed."""
         before = self.marks()
         command = [sys.executable, "-c", EXECUTE]
         done = subprocess.run(command, env=os.environ | self.places, cwd=self.folder, capture_output=True, text=True)
