@@ -30,9 +30,8 @@ def work(folder: Path) -> None:
 
     from synpos_lib import methods
     from synpos_lib.data import catalog, positives
-    from synpos_lib.diffusion import model
+    from synpos_lib.diffusion import model, training
     from synpos_lib.diffusion.generators import BottleneckMixing, ClassConditional
-    from synpos_lib.diffusion.training import TrainingConfig
     from synpos_lib.diffusion.unet import UNet, UNetConfig
     from synpos_lib.evaluate import robustness, transfer
     from synpos_lib.evaluate.linear_and_knn import linear_and_knn
@@ -53,7 +52,8 @@ def work(folder: Path) -> None:
     unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.1)
     told = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, classes=10)
     for name, config in {"diffusion": unet, "diffusion-told": told}.items():
-        model.train(folder / name, images, TrainingConfig(unet=config, steps=2, batch=8))
+        trainer = training if hasattr(training, "train") else model
+        trainer.train(folder / name, images, training.TrainingConfig(unet=config, steps=2, batch=8))
     mixing = BottleneckMixing(UNet(unet).eval(), steps=2)
     positives.make(folder / "positives", images, mixing, k=2)
     positives.make(

@@ -28,13 +28,13 @@ pretrain(runs / method, config, images, store)
 DIFFUSE = """
 from synpos_lib.core import runtime
 from synpos_lib.data import catalog
-from synpos_lib.diffusion import model
-from synpos_lib.diffusion.training import TrainingConfig
+from synpos_lib.diffusion import model, training
 from synpos_lib.diffusion.unet import UNetConfig
 
 unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4)
-settings = TrainingConfig(unet=unet, steps=1, batch=8)
-model.train(runtime.outputs() / "p" / "runs" / "diffusion", catalog.load("scenes", n=16), settings)
+settings = training.TrainingConfig(unet=unet, steps=1, batch=8)
+trainer = training if hasattr(training, "train") else model
+trainer.train(runtime.outputs() / "p" / "runs" / "diffusion", catalog.load("scenes", n=16), settings)
 """
 EXECUTE = """
 from synpos_lib.core import files
