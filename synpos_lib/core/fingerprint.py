@@ -41,7 +41,7 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool 
     """
     tree = ast.parse(source)
     names = closure({*modules, *imports(source)}, SHOWING if shown else SCIENCE)
-    digest = hashlib.sha256(repr(_spelled(tree)).encode() if shown else _meaning(tree).encode())
+    digest = hashlib.sha256(repr(_spelling(tree)).encode() if shown else _meaning(tree).encode())
     for path in filter(None, map(_file, names)):
         data = sorted(file for pattern in _read(path).data for file in path.parent.glob(pattern))
         parts = [_read(path).meaning, *(_bytes(file, file.stat().st_mtime_ns) for file in data)]
@@ -51,20 +51,20 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool 
 
 def imports(source: str) -> frozenset[str]:
     """The library modules that a piece of code imports."""
-    return _modules(origin for _, origin in imported(ast.parse(source)))
+    return _modules(origin for _, origin in aliases(ast.parse(source)))
 
 
 def closure(modules: Iterable[str], rooms: Collection[str] = SCIENCE) -> list[str]:
     """The modules, and every library module they import, directly or through others, as far as they are in `rooms`."""
-    seen: set[str] = set()
+    names: set[str] = set()
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if path and name not in seen and room(name) in rooms:
-            seen.add(name)
+        if path and name not in names and room(name) in rooms:
+            names.add(name)
             waiting.extend(_read(path).imports)
-    return sorted(seen)
+    return sorted(names)
 
 
 def room(name: str) -> str:
@@ -93,10 +93,10 @@ def _read(file: Path) -> Module:
 @cache
 def _module(file: Path, stamp: int) -> Module:
     tree = ast.parse(file.read_text(), str(file))
-    names, meaning = imported(tree), _meaning(tree)  # which changes the tree
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names, meaning = aliases(tree), _meaning(tree)  # which changes the tree
+    uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     everything = file.name == "__init__.py"  # since it imports for others
-    origins = [origin for name, origin in names if everything or used & {name, origin} or name == origin]
+    origins = [origin for name, origin in names if everything or uses & {name, origin} or name == origin]
     data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
     patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))
     return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), patterns)
@@ -107,7 +107,7 @@ def _bytes(path: Path, stamp: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def imported(part: ast.AST) -> list[tuple[str, str]]:
+def aliases(part: ast.AST) -> list[tuple[str, str]]:
     """Every name that code imports, and in full what it stands for; what only a type checker imports is left out."""
     match part:
         case ast.Import():
@@ -116,24 +116,24 @@ def imported(part: ast.AST) -> list[tuple[str, str]]:
             return [(alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names]
         case ast.If(ast.Name("TYPE_CHECKING"), orelse=[]):
             return []
-    return [pair for each in ast.iter_child_nodes(part) for pair in imported(each)]
+    return [pair for each in ast.iter_child_nodes(part) for pair in aliases(each)]
 
 
 def _meaning(tree: ast.Module) -> str:
     """Code in one fixed spelling, the same for every version of Python, without what changes no result."""
-    origins = {name: origin for name, origin in imported(tree) if not origin.startswith(f"{LIBRARY.name}.core")}
-    return repr(_spelled(_Meaning(origins).visit(tree)))
+    origins = {name: origin for name, origin in aliases(tree) if not origin.startswith(f"{LIBRARY.name}.core")}
+    return repr(_spelling(_Meaning(origins).visit(tree)))
 
 
-def _spelled(part: object) -> object:
+def _spelling(part: object) -> object:
     """A syntax tree as nested lists, without the empty parts that only some versions of Python name."""
     if isinstance(part, list):
-        return [_spelled(each) for each in part]
+        return [_spelling(each) for each in part]
     if not isinstance(part, ast.AST):
         return part
     if isinstance(part, ast.JoinedStr):
         part.values = [value for value in part.values if getattr(value, "value", None) != ""]
-    fields = [(name, _spelled(value)) for name, value in ast.iter_fields(part) if name != "kind"]
+    fields = [(name, _spelling(value)) for name, value in ast.iter_fields(part) if name != "kind"]
     return [type(part).__name__, *((name, value) for name, value in fields if value not in (None, []))]
 
 

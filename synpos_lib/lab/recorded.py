@@ -58,28 +58,28 @@ def sources_code(sources: list[str]) -> str:
 
 
 def computing(cells: list[str]) -> list[str]:
-    """Those of a notebook's cells that its numbers come from, in their order.
+    """The cells of a notebook that its numbers come from.
 
-    Such a cell keeps a table, or changes a name that such a cell reads later. So does one that keeps no figure and uses
-    the library's science: it may train what a later notebook reads.
+    Such a cell keeps a table, or sets a name that such a cell reads later, or uses the library's science and keeps no
+    figure: it may train what a later notebook reads.
     """
     trees = [ast.parse(cell) for cell in cells]
-    origins = dict(pair for tree in trees for pair in fingerprint.imported(tree))
-    functions: dict[str, set[str]] = {}  # what those that the notebook defines use
-    uses = []
+    origins = dict(pair for tree in trees for pair in fingerprint.aliases(tree))
+    functions: dict[str, set[str]] = {}  # the words of each function that the notebook defines
+    vocabulary = []
     for tree in trees:
         definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         functions |= {function.name: _words(function, origins, functions) for function in definitions}
-        uses.append(_words(tree, origins, functions))
-    chosen: list[str] = []
-    awaited: set[str] = set()  # names that the chosen cells read and do not define before
-    for cell, tree, words in zip(reversed(cells), reversed(trees), reversed(uses), strict=True):
+        vocabulary.append(_words(tree, origins, functions))
+    selection: list[str] = []
+    needs: set[str] = set()  # names that the selected cells read before they set them
+    for cell, tree, words in zip(reversed(cells), reversed(trees), reversed(vocabulary), strict=True):
         science = any(fingerprint.room(word) in fingerprint.SCIENCE for word in words)
-        read, written = _names(compile(cell, "cell", "exec"))
-        if "nb.table" in words or (science and "nb.figure" not in words) or (written | _changed(tree)) & awaited:
-            chosen.insert(0, cell)
-            awaited = (awaited - written) | read
-    return chosen
+        reads, writes = _names(compile(cell, "cell", "exec"))
+        if "nb.table" in words or (science and "nb.figure" not in words) or (writes | _changed(tree)) & needs:
+            selection.insert(0, cell)
+            needs = (needs - writes) | reads
+    return selection
 
 
 def _words(part: ast.AST, origins: dict[str, str], functions: dict[str, set[str]]) -> set[str]:
@@ -92,16 +92,16 @@ def _words(part: ast.AST, origins: dict[str, str], functions: dict[str, set[str]
 
 def _names(code: CodeType) -> tuple[set[str], set[str]]:
     """The global names that code reads before it sets them, and those that it sets; compiled code has them in order."""
-    read: set[str] = set()
-    written: set[str] = set()
+    reads: set[str] = set()
+    writes: set[str] = set()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
-            read |= {step.argval} - written
+            reads |= {step.argval} - writes
         elif step.opname in ("STORE_NAME", "STORE_GLOBAL"):
-            written.add(step.argval)
+            writes.add(step.argval)
         elif isinstance(step.argval, CodeType):
-            read |= _names(step.argval)[0] - written
-    return read, written
+            reads |= _names(step.argval)[0] - writes
+    return reads, writes
 
 
 def _changed(tree: ast.Module) -> set[str]:
