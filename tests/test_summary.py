@@ -1,4 +1,4 @@
-"""What the test command says at its end."""
+"""The last lines of the test command."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ BROWSER = Path(__file__).parent / "browser"
 def test_without_a_browser_the_last_lines_count_what_was_not_tried(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(BROWSER)]
     run = subprocess.run(command, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True)
-    said, last = run.stdout.splitlines()[-2:]
+    words, last = run.stdout.splitlines()[-2:]
     count = last.split(" skipped")[0]
     assert run.returncode == 0 and int(count) > 1
-    assert said == f"{count} browser tests were skipped: there is no Chromium here (apt install chromium)"
+    assert words == f"{count} browser tests were skipped: there is no Chromium here (apt install chromium)"
 
 
 def test_what_was_skipped_for_other_reasons_is_not_counted(pytestconfig):
@@ -23,10 +23,10 @@ def test_what_was_skipped_for_other_reasons_is_not_counted(pytestconfig):
     ours = next(
         one for one in plugins if getattr(one, "__file__", None) == str(Path(__file__).with_name("conftest.py"))
     )
-    said = []
+    lines = []
     reports = [
         SimpleNamespace(longrepr=("file", 1, f"Skipped: {why}")) for why in ("no rights", "there is no Chromium")
     ]
     for skipped in ([], reports[:1], reports):
-        ours.pytest_terminal_summary(SimpleNamespace(stats={"skipped": skipped}, write_line=said.append))
-    assert said == ["1 browser test was skipped: there is no Chromium here (apt install chromium)"]
+        ours.pytest_terminal_summary(SimpleNamespace(stats={"skipped": skipped}, write_line=lines.append))
+    assert lines == ["1 browser test was skipped: there is no Chromium here (apt install chromium)"]

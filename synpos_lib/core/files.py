@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, safetensors with a digest, damaged files set aside."""
+"""Files that are complete or absent: atomic writes, safetensors with a digest, damaged files set aside."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from synpos_lib.core.errors import Problem
 
@@ -37,7 +38,7 @@ def write_json(path: Path, value: object) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """Read JSON; a damaged file is set aside and refused."""
     try:
         return json.loads(path.read_bytes())
@@ -52,23 +53,23 @@ def sha256(path: Path) -> str:
 
 
 def damaged(path: Path, reason: object) -> Problem:
-    """Move a file that cannot be believed out of the way, and return the error that says so."""
+    """Set a file with wrong contents aside, and return the error that reports it."""
     aside = path.with_name(path.name + ".damaged")
     os.replace(path, aside)
-    return Problem(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make it anew")
+    return Problem(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make a new one")
 
 
 def save_tensors(path: Path, state: object) -> None:
     """Store any nest of dicts, lists, tensors, numbers and strings as one safetensors file."""
     from safetensors.torch import save
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     tree = json.dumps(_pack(state, tensors))
     metadata = {"tree": tree, "sha256": _digest(tensors, tree)}
     write_bytes(path, save(tensors, metadata=metadata))
 
 
-def load_tensors(path: Path) -> object:
+def load_tensors(path: Path) -> Any:
     """Read what `save_tensors` stored; a truncated or altered file is set aside and refused."""
     from safetensors import SafetensorError, safe_open
 
@@ -83,7 +84,7 @@ def load_tensors(path: Path) -> object:
     return _unpack(json.loads(metadata["tree"]), tensors)
 
 
-def _digest(tensors: dict, tree: str) -> str:
+def _digest(tensors: dict[str, Any], tree: str) -> str:
     import torch
 
     digest = hashlib.sha256(tree.encode())
@@ -92,7 +93,7 @@ def _digest(tensors: dict, tree: str) -> str:
     return digest.hexdigest()
 
 
-def _pack(value: object, tensors: dict) -> object:
+def _pack(value: object, tensors: dict[str, Any]) -> object:
     """Replace each tensor of a nest by its name, so that the rest is JSON."""
     import torch
 
@@ -109,7 +110,8 @@ def _pack(value: object, tensors: dict) -> object:
     raise TypeError(f"cannot store a {type(value).__name__} in a checkpoint")
 
 
-def _unpack(value: object, tensors: dict) -> object:
+def _unpack(value: Any, tensors: dict[str, Any]) -> Any:
+    """Put the tensors back in the place of their names."""
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

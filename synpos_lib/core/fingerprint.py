@@ -1,75 +1,105 @@
-"""What code means, as a short hash: comments, docstrings, formatting and file dates do not count.
+"""What code means, as short hashes, so that a result depends on the code that computes it and on nothing else.
 
-A module's fingerprint covers every module of this library that it imports, wherever the import stands, and the
-data files beside them that their code names. So a result depends on what made it and on nothing else.
+Covered are the modules that a result names and every library module that these import, wherever the import stands, for
+more than a type annotation. The meaning of a module leaves out docstrings, comments, formatting, type annotations,
+import statements, the words of errors and what is printed; an imported name counts as what it stands for.
 """
 
 import ast
 import hashlib
-from collections.abc import Container
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 LIBRARY = Path(__file__).resolve().parents[1]
+SCIENCE = ("data", "methods", "results", "train", "diffusion", "evaluate", "mixing", "experiments")
+SHOWING = (*SCIENCE, "core", "lab")  # the rooms that decide how a notebook looks
 
 
-def code_fingerprint(*modules: str) -> str:
-    """Fingerprint of modules (`synpos_lib.train.pretrain`, or `pretrain` for short) and of all they import."""
-    names = [name if name.split(".")[0] == LIBRARY.name else f"{LIBRARY.name}.{name}" for name in modules]
-    missing = [name for name in names if not _file(name)]
-    if missing:
-        raise ModuleNotFoundError(f"there is no module {missing[0]} in {LIBRARY}")
-    return _fingerprint("", names)
+class Module(NamedTuple):
+    """What is known of one file of code."""
+
+    meaning: str
+    imports: frozenset[str]  # library modules
+    data: tuple[str, ...]  # patterns of the data files beside it, declared as DATA = ("*.csv",)
 
 
-def source_fingerprint(source: str, without: Container[str] = ()) -> str:
-    """Fingerprint of a piece of code, such as a notebook's cells, and of the library modules it imports, save some."""
+def code_fingerprint(*modules: str) -> dict[str, str]:
+    """The files of this library that some modules compute with, each with the hash of its meaning."""
+    for name in modules:
+        if name.split(".")[0] == LIBRARY.name and not _file(name):
+            raise ModuleNotFoundError(f"there is no module {name} in {LIBRARY}: correct the name in the run's code")
+    paths = [path for name in closure(modules) if (path := _file(name))]
+    return {path.relative_to(LIBRARY).as_posix(): _read(path).meaning for path in paths}
+
+
+def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool = False) -> str:
+    """Fingerprint of a piece of code, such as a notebook's cells, and of what it and further modules compute with.
+
+    The data files of these modules count too. With `shown`, so does what the code prints, draws and says.
+    """
     tree = ast.parse(source)
-    return _fingerprint(_meaning(tree), sorted(_imports(tree, "")), without)
-
-
-def closure(modules: list[str], without: Container[str] = ()) -> list[str]:
-    """The modules, and every library module they import, directly or through others; some may be left out."""
-    seen: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name not in seen and name not in without and _file(name):
-            seen.add(name)
-            waiting.extend(_module(name, _stamp(name))[1])
-    return sorted(seen)
-
-
-def _fingerprint(start: str, modules: list[str], without: Container[str] = ()) -> str:
-    digest = hashlib.sha256(start.encode())
-    for name in closure(modules, without):
-        meaning, _, data = _module(name, _stamp(name))
-        digest.update(f"\n{name}\n{meaning}".encode())
-        for path in data:
-            digest.update(f"\n{path.relative_to(LIBRARY)}\n{_bytes(path, path.stat().st_mtime_ns)}".encode())
+    names = closure({*modules, *imports(source)}, SHOWING if shown else SCIENCE)
+    digest = hashlib.sha256(repr(_spelling(tree)).encode() if shown else _meaning(tree).encode())
+    for path in filter(None, map(_file, names)):
+        data = sorted(file for pattern in _read(path).data for file in path.parent.glob(pattern))
+        parts = [_read(path).meaning, *(_bytes(file, file.stat().st_mtime_ns) for file in data)]
+        digest.update(f"\n{path.relative_to(LIBRARY)} {' '.join(parts)}".encode())
     return digest.hexdigest()[:16]
 
 
+def imports(source: str) -> frozenset[str]:
+    """The library modules that a piece of code imports."""
+    return _modules(origin for _, origin in aliases(ast.parse(source)))
+
+
+def closure(modules: Iterable[str], rooms: Collection[str] = SCIENCE) -> list[str]:
+    """The modules, and every library module they import, directly or through others, as far as they are in `rooms`."""
+    names: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path and name not in names and room(name) in rooms:
+            names.add(name)
+            waiting.extend(_read(path).imports)
+    return sorted(names)
+
+
+def room(name: str) -> str:
+    """The room that a library module lies in; none for another module."""
+    first, _, rest = name.partition(".")
+    return rest.split(".")[0] if first == LIBRARY.name else ""
+
+
 def _file(name: str) -> Path | None:
-    """The file of a library module; a folder without `__init__.py` has none of its own."""
-    parts = name.split(".")
-    if parts[0] != LIBRARY.name:
-        return None
-    path = LIBRARY.joinpath(*parts[1:])
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+    """The file of a library module, if there is one of that name."""
+    first, *parts = name.split(".")
+    path = LIBRARY.joinpath(*parts)
+    files = (path.with_suffix(".py"), path / "__init__.py") if first == LIBRARY.name else ()
+    return next((file for file in files if file.is_file()), None)
 
 
-def _stamp(name: str) -> int:
-    return _file(name).stat().st_mtime_ns
+def _modules(origins: Iterable[str]) -> frozenset[str]:
+    """The library modules among imported things, and those that these lie in."""
+    return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
+
+
+def _read(file: Path) -> Module:
+    return _module(file, file.stat().st_mtime_ns)
 
 
 @cache
-def _module(name: str, stamp: int) -> tuple[str, frozenset[str], tuple[Path, ...]]:
-    """A module's meaning, what it imports, and the data files that it names."""
-    file = _file(name)
+def _module(file: Path, stamp: int) -> Module:
     tree = ast.parse(file.read_text(), str(file))
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    return _meaning(tree), frozenset(_imports(tree, package)), tuple(_data_files(tree, file.parent))
+    names, meaning = aliases(tree), _meaning(tree)  # which changes the tree
+    uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    everything = file.name == "__init__.py"  # since it imports for others
+    origins = [origin for name, origin in names if everything or uses & {name, origin} or name == origin]
+    data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
+    patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))
+    return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), patterns)
 
 
 @cache
@@ -77,53 +107,61 @@ def _bytes(path: Path, stamp: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def aliases(part: ast.AST) -> list[tuple[str, str]]:
+    """Every name that code imports, and in full what it stands for; what only a type checker imports is left out."""
+    match part:
+        case ast.Import():
+            return [(alias.asname or alias.name, alias.name) for alias in part.names]
+        case ast.ImportFrom():
+            return [(alias.asname or alias.name, f"{part.module}.{alias.name}") for alias in part.names]
+        case ast.If(ast.Name("TYPE_CHECKING"), orelse=[]):
+            return []
+    return [pair for each in ast.iter_child_nodes(part) for pair in aliases(each)]
+
+
 def _meaning(tree: ast.Module) -> str:
-    """Code without docstrings and comments, in one fixed spelling, the same for every version of Python."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            node.body = body[1:] or [ast.Pass()]
-    return repr(_spelled(tree))
+    """Code in one fixed spelling, the same for every version of Python, without what changes no result."""
+    origins = {name: origin for name, origin in aliases(tree) if not origin.startswith(f"{LIBRARY.name}.core")}
+    return repr(_spelling(_Meaning(origins).visit(tree)))
 
 
-def _spelled(part: object) -> object:
+def _spelling(part: object) -> object:
     """A syntax tree as nested lists, without the empty parts that only some versions of Python name."""
     if isinstance(part, list):
-        return [_spelled(each) for each in part]
+        return [_spelling(each) for each in part]
     if not isinstance(part, ast.AST):
         return part
     if isinstance(part, ast.JoinedStr):
         part.values = [value for value in part.values if getattr(value, "value", None) != ""]
-    fields = [(name, _spelled(value)) for name, value in ast.iter_fields(part) if name != "kind"]
+    fields = [(name, _spelling(value)) for name, value in ast.iter_fields(part) if name != "kind"]
     return [type(part).__name__, *((name, value) for name, value in fields if value not in (None, []))]
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+class _Meaning(ast.NodeTransformer):
+    """Takes out of a syntax tree what changes no result."""
 
+    def __init__(self, origins: dict[str, str]):
+        self.origins = origins  # what each imported name stands for
 
-def _imports(tree: ast.Module, package: str) -> set[str]:
-    """The library modules named by any import statement, and the packages that they lie in."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            origin = ".".join([*base, *([node.module] if node.module else [])])
-            names.update([origin, *(f"{origin}.{alias.name}" for alias in node.names)])
-    inside = {name for name in names if name.split(".")[0] == LIBRARY.name}
-    parents = {name.rsplit(".", i)[0] for name in inside for i in range(1, name.count(".") + 1)}
-    return {name for name in inside | parents if _file(name)}
-
-
-def _data_files(tree: ast.Module, folder: Path) -> list[Path]:
-    """Files beside a module, not Python, that one of its strings names: by name, by ending or by their folder."""
-    strings = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    words = {word for text in strings if isinstance(text, str) for word in text.split("/")}
-    beside = [path for path in folder.iterdir() if path.is_file()]
-    for inner in folder.iterdir():
-        if inner.is_dir() and inner.name != "__pycache__" and not any(inner.glob("*.py")):
-            beside += [path for path in inner.rglob("*") if path.is_file()]
-    data = [path for path in beside if path.suffix not in (".py", ".pyc")]
-    return sorted(path for path in data if words & {*path.relative_to(folder).parts, path.stem, f"*{path.suffix}"})
+    def visit(self, node: ast.AST) -> ast.AST | None:
+        match node:
+            case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.If(ast.Name("TYPE_CHECKING"), orelse=[]):
+                return None
+            case ast.Expr(ast.Constant(str())) | ast.Expr(ast.Call(ast.Name("print"))):
+                return None
+            case ast.Raise(exc=ast.Call(func=kind)):
+                node.exc = kind
+            case ast.FunctionDef():
+                node.returns = None
+            case ast.arg():
+                node.annotation = None
+            case ast.ClassDef():  # of a dataclass: an annotation makes a field, whatever its type
+                for field in (each for each in node.body if isinstance(each, ast.AnnAssign)):
+                    field.annotation = ast.Constant("field")
+            case ast.AnnAssign(annotation=ast.Constant("field")):
+                pass
+            case ast.AnnAssign(target=target, value=value):
+                return self.visit(ast.Assign([target], value)) if value else None
+            case ast.Name():
+                node.id = self.origins.get(node.id, node.id)
+        return self.generic_visit(node)

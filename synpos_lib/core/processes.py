@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -15,21 +16,21 @@ class Processes:
     rank: int
     count: int
     device: torch.device
-    accelerator: object | None = None
+    accelerator: Any = None  # accelerate's, where several processes share the training
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
-    def from_first(self, value: object) -> object:
-        """What the first process says, in all of them."""
-        said = [value]
+    def from_first(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        values = [value]
         if self.count > 1:
-            torch.distributed.broadcast_object_list(said)
-        return said[0]
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
 
     def average_gradients(self, module: torch.nn.Module) -> None:
-        """Give every process the mean of all gradients; nothing to do when there is one."""
+        """Give every process the mean of all gradients."""
         if self.count > 1:
             for parameter in module.parameters():
                 if parameter.grad is not None:
@@ -38,7 +39,7 @@ class Processes:
 
 
 def processes() -> Processes:
-    """One process, or one of several when started by `accelerate launch` (or torchrun)."""
+    """This process: alone, or one of several started by `accelerate launch` or torchrun."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return Processes(0, 1, runtime.device())
     from accelerate import Accelerator, DistributedDataParallelKwargs

@@ -1,4 +1,4 @@
-"""A run is one computation with its folder: config, metrics, checkpoint, done-mark; killed anywhere, it continues.
+"""A run is one computation with its folder: config, metrics, checkpoint, done-mark. Killed anywhere, it continues.
 
 with open_run(folder, config) as run:
     if not run.done:
@@ -10,6 +10,7 @@ with open_run(folder, config) as run:
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -17,9 +18,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from synpos_lib.core import files
+from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import code_fingerprint
 
@@ -27,15 +28,16 @@ from synpos_lib.core.fingerprint import code_fingerprint
 class Run:
     """One computation's folder; use it through `open_run`, or `read_run` to look at a finished one."""
 
-    def __init__(self, folder: Path, config: dict):
-        self.folder, self.config = folder, config
-        self.name = folder.name
+    def __init__(self, folder: Path, config: dict[str, Any]):
+        self.folder, self.config, self.name = folder, config, folder.name
         self._metrics = folder / "metrics.jsonl"
         self._checkpoint = folder / "checkpoint.safetensors"
         self._done = folder / "done.json"
-        self._seconds = 0.0  # spent in earlier sittings
+        self._seconds = 0.0  # spent in earlier sessions
         self._since = time.monotonic()
-        self.results: dict = {}
+        self.results: dict[str, Any] = {}
+        self.provenance: dict[str, Any] = {}  # of a finished run, like the next
+        self.weights: str | None = None  # digest of the last checkpoint
         self._check()
 
     @property
@@ -43,23 +45,23 @@ class Run:
         return bool(self.results)
 
     def _check(self) -> None:
-        """Believe a done-mark only if the files it vouches for are what they were."""
+        """Read the done-mark; it holds only while the files that it lists are as they were."""
         if not self._done.exists():
             return
         mark = files.read_json(self._done)
         for name, digest in mark["files"].items():
             path = self.folder / name
             if not path.exists() or files.sha256(path) != digest:
-                what = "changed after the run ended" if path.exists() else "is missing"
+                change = "changed after the run ended" if path.exists() else "is missing"
                 if path == self._checkpoint and path.exists():
-                    files.damaged(path, what)  # set aside too, or the next start would stumble over it
-                raise files.damaged(self._done, f"{name} {what}, so its results cannot be believed")
+                    files.damaged(path, change)  # set aside too, or the next start would load it
+                raise files.damaged(self._done, f"{name} {change}, so its results cannot be believed")
         self.results = {"seconds": mark["seconds"], **mark["results"]}
         self.provenance = mark["provenance"]
-        self.weights = mark["files"].get(self._checkpoint.name)  # digest of the last checkpoint
+        self.weights = mark["files"].get(self._checkpoint.name)
 
     def add_seconds(self, seconds: float) -> None:
-        """Count work that was done elsewhere, or in a sitting that left no checkpoint."""
+        """Count work that was done elsewhere, or in a session that left no checkpoint."""
         self._seconds += seconds
 
     def log(self, **row: float | int | str) -> None:
@@ -67,47 +69,45 @@ class Run:
         with self._metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def metrics(self) -> list[dict]:
+    def metrics(self) -> list[dict[str, Any]]:
         """All lines logged so far."""
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        return [json.loads(line) for line in self._lines()]
 
-    def save(self, state: dict) -> None:
-        """Store a checkpoint; a kill after this continues from here."""
-        lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
-        counted = {"rows": len(lines), "metrics": _digest(lines), "seconds": self._elapsed()}
-        files.save_tensors(self._checkpoint, {"state": state, **counted})
+    def _lines(self) -> list[str]:
+        return self._metrics.read_text().splitlines() if self._metrics.exists() else []
 
-    def load(self) -> dict | None:
+    def save(self, state: dict[str, Any]) -> None:
+        """Store a checkpoint; a run that is killed later continues from here."""
+        lines = self._lines()
+        about = {"rows": len(lines), "metrics": _digest(lines), "seconds": self._elapsed()}
+        files.save_tensors(self._checkpoint, {"state": state, **about})
+
+    def load(self) -> dict[str, Any] | None:
         """The last checkpoint's state, with the metrics rolled back to that moment; None if there is none."""
-        kept: list[str] = []
-        state = None
+        lines, state = [], None
         if self._checkpoint.exists():
             stored = files.load_tensors(self._checkpoint)
             state, self._seconds, self._since = stored["state"], stored["seconds"], time.monotonic()
-            kept = self._metrics.read_text().splitlines()[: stored["rows"]] if self._metrics.exists() else []
-            if len(kept) < stored["rows"]:
-                raise files.damaged(self._checkpoint, f"{self._metrics.name} has lost lines that it counts on")
-            if stored.get("metrics", _digest(kept)) != _digest(kept):
-                raise files.damaged(self._checkpoint, f"lines of {self._metrics.name} that it counts on were changed")
+            lines = self._lines()[: stored["rows"]]
+            if len(lines) < stored["rows"]:
+                raise files.damaged(self._checkpoint, f"{self._metrics.name} has lost lines that belong to it")
+            if stored["metrics"] != _digest(lines):
+                raise files.damaged(self._checkpoint, f"lines of {self._metrics.name} that belong to it were changed")
             print(f"run '{self.name}': continued from its checkpoint after {self._seconds:.0f} s of work")
-        files.write_bytes(self._metrics, "".join(line + "\n" for line in kept).encode())
+        files.write_bytes(self._metrics, "".join(line + "\n" for line in lines).encode())
         return state
 
-    def final(self) -> dict:
+    def final(self) -> dict[str, Any]:
         """The last checkpoint of a finished run: its weights."""
         return files.load_tensors(self._checkpoint)["state"]
 
     def finish(self, **results: object) -> None:
         """Mark the run as done, with its results and the digests of its files."""
-        from synpos_lib.core.runtime import provenance
-
         names = [path.name for path in sorted(self.folder.iterdir()) if not path.name.startswith((".", "done"))]
         mark = {
             "results": results,
             "seconds": round(self._elapsed(), 2),
-            "provenance": provenance(),
+            "provenance": runtime.provenance(),
             "files": {name: files.sha256(self.folder / name) for name in names},
         }
         files.write_json(self._done, mark)
@@ -117,23 +117,23 @@ class Run:
         return self._seconds + time.monotonic() - self._since
 
     def drop_torn_line(self) -> None:
-        """A kill in the middle of `log` leaves half a line: forget it."""
+        """Remove the half line that a kill in the middle of `log` leaves."""
         if self._metrics.exists() and not (text := self._metrics.read_bytes()).endswith(b"\n"):
             files.write_bytes(self._metrics, text[: text.rfind(b"\n") + 1])
 
 
 @contextmanager
-def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Iterator[Run]:
+def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -> Iterator[Run]:
     """Open the run of `config`: reuse it if it is done, continue it if it was cut short, else start it.
 
-    `code` names the modules whose meaning the results depend on; when either changes, the earlier run is moved
-    to `.earlier/` beside it, where nothing is ever deleted, and the reason is said; one that lies there and is asked
-    for again is moved back. One process writes at a time; what is done, several may read.
+    `code` names the modules that compute the results (see `fingerprint`). When the configuration or the code has
+    changed, the earlier run is moved to `.earlier/` beside it, where nothing is ever deleted, and the reason is
+    printed; a run of this configuration that lies there is moved back. One process writes at a time, several may read.
     """
     config = json.loads(json.dumps({**config, "code": code_fingerprint(*code)} if code else config))
     place = folder.parent / ".locks" / folder.name  # not in the folder, which may be moved
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as lock:  # given up when this process ends, however it ends
+    with place.open("w") as lock:  # released when this process ends, however it ends
         _lock(lock, fcntl.LOCK_SH)
         while not _is_done(folder, config):
             _lock(lock, fcntl.LOCK_EX)
@@ -141,10 +141,10 @@ def open_run(folder: Path, config: dict, code: tuple[str, ...] = ()) -> Iterator
                 _make_room(folder, config)
             if not _is_done(folder, config):
                 break
-            _lock(lock, fcntl.LOCK_SH)  # another process has made it meanwhile, or it was moved back
+            _lock(lock, fcntl.LOCK_SH)  # another process has finished it meanwhile, or it was moved back
         run = Run(folder, config)
         if run.done:
-            print(f"run '{run.name}': reused, same configuration and code (made in {run.results['seconds']:.0f} s)")
+            print(f"run '{run.name}': reused, same configuration and code (computed in {run.results['seconds']:.0f} s)")
         else:
             run.drop_torn_line()
         yield run
@@ -162,13 +162,13 @@ def _lock(lock: TextIO, kind: int) -> None:
         fcntl.flock(lock, kind)
 
 
-def _is_done(folder: Path, config: dict) -> bool:
+def _is_done(folder: Path, config: dict[str, Any]) -> bool:
     path = folder / "config.json"
     return path.exists() and files.read_json(path) == config and (folder / "done.json").exists()
 
 
-def _make_room(folder: Path, config: dict) -> None:
-    """Move a run of another configuration aside; then move this one back, if it was moved aside once, or begin it."""
+def _make_room(folder: Path, config: dict[str, Any]) -> None:
+    """Move a run of another configuration aside; then move this one back, if it was moved aside once, or start it."""
     path = folder / "config.json"
     if path.exists() and (before := files.read_json(path)) != config:
         aside = _free_place(folder)
@@ -183,15 +183,12 @@ def _make_room(folder: Path, config: dict) -> None:
 
 
 def _free_place(folder: Path) -> Path:
-    """Where a run can be moved aside and nothing lies yet: NAME, NAME-2, NAME-3, … in `.earlier`."""
-    place, number = folder.parent / ".earlier" / folder.name, 1
-    while place.exists():
-        number += 1
-        place = place.with_name(f"{folder.name}-{number}")
-    return place
+    """The first free place of a run that is moved aside: NAME, NAME-2, NAME-3, … in `.earlier`."""
+    names = (folder.name + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
+    return next(place for name in names if not (place := folder.parent / ".earlier" / name).exists())
 
 
-def _find_earlier(folder: Path, config: dict) -> Path | None:
+def _find_earlier(folder: Path, config: dict[str, Any]) -> Path | None:
     """A run of this name and configuration that was moved aside."""
     for path in sorted(folder.parent.glob(".earlier/*/config.json")):
         if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and files.read_json(path) == config:
@@ -200,28 +197,29 @@ def _find_earlier(folder: Path, config: dict) -> Path | None:
 
 
 def read_run(folder: Path) -> Run:
-    """A finished run, to be tabulated; refused when it is not finished, damaged or edited."""
+    """A finished run; refused when it is not finished, damaged or edited."""
     if not (folder / "config.json").exists():
-        raise Problem(f"there is no run in {folder}: make it with the notebook that this one builds on")
+        raise Problem(f"there is no run in {folder}: start the notebook that computes it")
     run = Run(folder, files.read_json(folder / "config.json"))
     if not run.done:
         raise Problem(f"the run in {folder} is not finished: start its notebook again to continue it")
     return run
 
 
-def _differences(before: dict, now: dict) -> str:
-    """Name the fields that differ, with both values."""
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name the fields that differ, with both values, and the files of code that have changed."""
     old, new = _flat(before), _flat(now)
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    words = [
-        "the code it depends on has changed" if key == "code" else f"{key} was {old.get(key)} and is now {new.get(key)}"
-        for key in changed
-    ]
+    code = list(dict.fromkeys(key.partition(".")[2] for key in changed if key.endswith(".py")))
+    words = [f"{key} was {old.get(key)} and is now {new.get(key)}" for key in changed if not key.endswith(".py")]
+    if code:
+        names = " and ".join(code) if len(code) < 4 else f"{len(code)} files of its code"
+        words.append(f"{names} {'has' if len(code) == 1 else 'have'} changed")
     return "; ".join(words)
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat

@@ -1,17 +1,26 @@
-"""Where and how a result is computed: device, precision, threads, seeds, progress, provenance."""
+"""Where and how a result is computed: device, precision, threads, seeds, progress, provenance.
+
+No run is computed again for a change in this file, so tests/core/test_runtime.py pins what results depend on: the
+derived seeds, the generators' streams and the choice of precision.
+"""
 
 import contextlib
 import functools
 import hashlib
 import os
 import platform
+import random
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,13 +31,11 @@ def outputs() -> Path:
 
 
 def in_batch() -> bool:
-    """Whether nobody is watching: a papermill job, or output that is no terminal and no notebook."""
-    if "SYNPOS_JOB" in os.environ:
-        return True
-    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+    """Whether this is no live session: a papermill job, or output that goes to no terminal and no notebook."""
+    return "SYNPOS_JOB" in os.environ or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
 
 
-def device():
+def device() -> "torch.device":
     """The GPU if there is one, else the CPU."""
     import torch
 
@@ -46,31 +53,32 @@ def fast_bf16(kind: str) -> bool:
     return capable and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not below what ONEDNN_MAX_CPU_ISA allows
 
 
-def autocast(where):
+def autocast(where: "torch.device | str") -> "torch.autocast":
     """bf16 autocast where the hardware has it, else full precision."""
     import torch
 
-    return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=fast_bf16(torch.device(where).type))
+    kind = torch.device(where).type
+    return torch.autocast(kind, torch.bfloat16, enabled=fast_bf16(kind))
 
 
-KEPT_FREE = 0.5  # share of the free memory of a GPU that data leave to the network, its activations and the optimiser
+DATA_SHARE = 0.5  # of the free memory of a GPU; the rest is for the network, its activations and the optimiser
 COMPILE_FROM = 5000  # steps of a training: compiling takes about a minute and makes a step up to a third faster
 
 
-def fits(size: int, where) -> bool:
-    """Whether so many bytes of data can stay on the GPU for good, with KEPT_FREE of what is free left over."""
+def fits(size: int, where: "torch.device | str") -> bool:
+    """Whether so many bytes of data may stay on the GPU: at most DATA_SHARE of its free memory."""
     import torch
 
     if torch.device(where).type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(where)
-    if size <= (1 - KEPT_FREE) * free:
+    if size <= DATA_SHARE * free:
         return True
     print(f"{size / 1e9:.1f} GB of images stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
     return False
 
 
-def compile_pays(steps: int, where) -> bool:
+def compile_pays(steps: int, where: "torch.device | str") -> bool:
     """Whether a training of so many steps should be compiled: a long one, on a GPU."""
     import torch
 
@@ -81,9 +89,12 @@ def use_threads() -> int:
     """Set torch to this job's share of the cores (`SYNPOS_THREADS`, else all) and return it."""
     import torch
 
-    threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
-    torch.set_num_threads(threads)
-    return threads
+    torch.set_num_threads(_threads())
+    return _threads()
+
+
+def _threads() -> int:
+    return int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def derive(seed: int, *names: object) -> int:
@@ -92,8 +103,8 @@ def derive(seed: int, *names: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, *names: object, where="cpu"):
-    """A torch random generator of its own for one use of a seed."""
+def generator(seed: int, *names: object, where: "torch.device | str" = "cpu") -> "torch.Generator":
+    """A torch random generator for one use of a seed."""
     import torch
 
     return torch.Generator(where).manual_seed(derive(seed, *names))
@@ -101,8 +112,6 @@ def generator(seed: int, *names: object, where="cpu"):
 
 def seed_all(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch."""
-    import random
-
     import numpy
     import torch
 
@@ -111,25 +120,21 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(derive(seed, "torch"))
 
 
-def random_state() -> dict:
-    """The global random state, as something a checkpoint can hold."""
-    import random
-
+def random_state() -> dict[str, Any]:
+    """The global random state, in a form that a checkpoint can hold."""
     import numpy
     import torch
 
-    kind, keys, *rest = numpy.random.get_state()
-    state = {"python": random.getstate(), "numpy": [kind, torch.from_numpy(keys.astype("int64")), *rest]}
-    state["torch"] = torch.get_rng_state()
+    kind, keys, *rest = numpy.random.get_state(legacy=True)
+    numpy_state = [kind, torch.tensor(keys, dtype=torch.int64), *rest]
+    state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
 
-def restore_random_state(state: dict) -> None:
+def restore_random_state(state: dict[str, Any]) -> None:
     """Go on from a stored random state."""
-    import random
-
     import numpy
     import torch
 
@@ -153,19 +158,19 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def progress(items: Iterable, label: str, total: int | None = None) -> Iterator:
-    """Iterate with remaining time: a bar when someone watches, a line every half minute in batch."""
-    total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    """Iterate and show the remaining time: a bar in a live session, a line every half minute in batch."""
+    total = len(items) if total is None and isinstance(items, Sized) else total
     if not in_batch():
         from tqdm.auto import tqdm
 
         yield from tqdm(items, desc=label, total=total, leave=False, delay=1)
         return
-    start = said = time.monotonic()
+    start = last = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - said > 30:
-            said = now
+        if now - last > 30:
+            last = now
             left = f", {minutes((now - start) / done * (total - done))} left" if total else ""
             print(f"{label}: {done} of {total or '?'}{left}", flush=True)
 
@@ -194,8 +199,8 @@ def hardware() -> str:
     return f"{name}, {cores} cores"
 
 
-def provenance() -> dict:
-    """What a result was made with: commit, versions, hardware, precision, time."""
+def provenance() -> dict[str, Any]:
+    """What a result is made with: commit, versions, hardware, precision, time."""
     import torch
 
     kind = device().type
@@ -207,7 +212,7 @@ def provenance() -> dict:
         "hardware": hardware(),
         "instructions": torch.backends.cpu.get_cpu_capability(),  # of the processor, as far as torch uses them
         "precision": "bfloat16 autocast" if fast_bf16(kind) else "float32",
-        "threads": int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0))),
+        "threads": _threads(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -218,7 +223,7 @@ def commit() -> str:
 
     def git(*words: str) -> str:
         with contextlib.suppress(OSError):  # where there is no git
-            return subprocess.run(("git", "-C", REPOSITORY, *words), capture_output=True, text=True).stdout.strip()
+            return subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True).stdout.strip()
         return ""
 
     changed = git("status", "--porcelain", "--", "synpos_lib", "notebooks")

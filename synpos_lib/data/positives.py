@@ -49,8 +49,7 @@ def make(
             raise Problem(f"there are {len(labels)} labels for {len(anchors.images)} anchors: give one for each")
         config["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
         labels = labels[start:stop]
-    module = type(generator).__module__
-    with open_run(folder, config, (module,) if module.startswith("synpos_lib.") else ()) as run:
+    with open_run(folder, config, ("synpos_lib.data.positives", type(generator).__module__)) as run:
         if not run.done:
             _fill(run, anchors.images[start:stop], labels, generator, k, seed, start)
     return run
@@ -60,8 +59,8 @@ def keep(folder: Path, anchors, candidates: torch.Tensor, how: dict) -> Run:
     """Store candidates (N, K, 3, H, W) that were not made from the anchors' pixels; `how` says where they are from."""
     n, k = candidates.shape[:2]
     config = {"images": anchors.fingerprint, "layout": LAYOUT, "generator": how, "k": k}
-    config |= {"rows": [0, n], "of": len(anchors.images)}
-    with open_run(folder, config) as run:
+    config |= {"rows": [0, n], "of": len(anchors.images), "candidates": _digest(candidates.numpy())}
+    with open_run(folder, config, ("synpos_lib.data.positives",)) as run:
         if not run.done:
             array = _array(run, n, k, candidates.shape[-1])
             array[:] = candidates.numpy()

@@ -20,6 +20,7 @@ from synpos_lib.diffusion.unet import UNet, UNetConfig
 
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
+DATA = ("weights/*.safetensors",)  # a change in these runs the notebooks that read them again
 SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to a CPU's last bit
 RANGES = 10  # of t, over which the error is logged
 CHECK = 100  # steps after which a GPU is asked whether the loss is still a number

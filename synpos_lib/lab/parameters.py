@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from synpos_lib.core import runtime
+from synpos_lib.core import fingerprint, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.methods import METHODS
 
@@ -98,19 +98,18 @@ def _kind(value: object) -> str:
     return words.get(type(value), "empty" if value is None else f"a {type(value).__name__}")
 
 
-def source(name: str, leaving_out: str = "") -> str:
-    """A notebook's code but for its parameters, and for cells whose id starts with `leaving_out`."""
+def code_cells(name: str) -> list[str]:
+    """A notebook's code, cell by cell, without its parameters and without magic commands."""
     cells = [cell for cell in read_notebook(name)["cells"] if cell["cell_type"] == "code"]
-    code = [cell for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
-    if leaving_out:
-        code = [cell for cell in code if not cell["id"].startswith(leaving_out)]
-    lines = "\n".join("".join(cell["source"]) for cell in code).splitlines()
-    text = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+    sources = ["".join(cell["source"]) for cell in cells if "parameters" not in cell["metadata"].get("tags", ())]
     try:
-        ast.parse(text)
+        for i, text in enumerate(sources):
+            lines = text.splitlines()
+            sources[i] = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+            ast.parse(sources[i])
     except SyntaxError as error:
         raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error
-    return text
+    return sources
 
 
 def comes_after() -> dict[str, list[str]]:
@@ -133,7 +132,9 @@ def comes_after() -> dict[str, list[str]]:
     return after
 
 
-def method_imports(names: Iterable[object]) -> str:
-    """Import statements for the methods among some names: they are loaded by name, which no notebook's code tells."""
-    modules = {METHODS[name].module for name in names if name in METHODS}
-    return "".join(f"\nimport {module}" for module in sorted(modules))
+def method_modules(source: str, names: Iterable[object] = ()) -> set[str]:
+    """The files of the methods that code can train, which are loaded by name: those among the names, else all."""
+    if "synpos_lib.methods" not in fingerprint.closure(fingerprint.imports(source)):
+        return set()
+    chosen = {METHODS[name].module for name in names if isinstance(name, str) and name in METHODS}
+    return {module for each in METHODS.values() if not chosen or each.module in chosen for module in each.modules}

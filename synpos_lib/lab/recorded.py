@@ -2,41 +2,42 @@
 
     recorded.load("08_linear_and_knn.linear")   # rows of every recording that has this table
 
-A row is marked `changed` when code that could have changed the number is not what it was when the number was made:
-the library modules that compute and the cells of the notebooks on the way to it, but not what only draws or shows.
+A row is marked `changed` when code that computes its number has changed since: the library's science, and the cells of
+the notebooks on the way to it, but not what only draws, asks or shows.
 """
+
+import ast
+import dis
+from types import CodeType
+from typing import TYPE_CHECKING
 
 from synpos_lib.core import files, fingerprint, runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.lab import parameters
-from synpos_lib.methods import METHODS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
 MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
-_SHOWING = tuple(
-    ".".join(path.relative_to(fingerprint.LIBRARY.parent).with_suffix("").parts).removesuffix(".__init__")
-    for room in ("lab", "workflow", "results/published")
-    for path in (fingerprint.LIBRARY / room).rglob("*.py")
-) + ("synpos_lib.core.fingerprint", "synpos_lib.results.claims")
+_CHANGING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
 
 
-def load(table: str):
-    """The rows of a recorded table, tidy as it was kept, each with where it comes from; no rows when there are none."""
+def load(table: str) -> "pd.DataFrame":
+    """The rows of a recorded table, each with its recording; no rows when there is no such table."""
     import pandas as pd
 
     parts = [pd.DataFrame(columns=MARKS)]
     for path in sorted(FOLDER.glob("*/manifest.json")):
-        manifest = files.read_json(path)
-        about = manifest["tables"].get(f"{table}.csv")
+        about = files.read_json(path)["tables"].get(f"{table}.csv")
         if about is None:
             continue
         data = path.parent / "tables" / f"{table}.csv"
         if not data.exists() or files.sha256(data) != about["sha256"]:
             raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
-        now = results_code(about["notebook"]) if about["notebook"] else sources_code(about["sources"])
-        changed = about["code"] != now
-        marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"], "changed": changed}
-        parts.append(pd.read_csv(data).assign(**marks))
+        code = results_code(about["notebook"]) if about["notebook"] else sources_code(about["sources"])
+        marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"]}
+        parts.append(pd.read_csv(data).assign(**marks, changed=about["code"] != code))
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else parts[-1]
 
@@ -44,20 +45,67 @@ def load(table: str):
 def results_code(notebook: str) -> str:
     """Fingerprint of the code that a notebook's numbers come from, that of the notebooks before it included."""
     after = parameters.comes_after()
-    chain: list[str] = []
-    waiting = [notebook]
-    while waiting:
-        name = waiting.pop()
-        if name not in chain:
-            chain.append(name)
-            waiting += after.get(name, [])
-    source = "\n".join(parameters.source(name, leaving_out="fig-") for name in sorted(chain))
-    if "synpos_lib.train.pretrain" in source:  # which loads methods by name, so that no import statement tells of them
-        source += parameters.method_imports(METHODS)
-    return fingerprint.source_fingerprint(source, without=_SHOWING)
+    chain = [notebook]
+    for name in chain:  # which grows meanwhile
+        chain += [other for other in after.get(name, []) if other not in chain]
+    source = "\n".join(cell for name in sorted(chain) for cell in computing(parameters.code_cells(name)))
+    return fingerprint.source_fingerprint(source, parameters.method_modules(source))
 
 
 def sources_code(sources: list[str]) -> str:
-    """Fingerprint of the code behind numbers that no notebook made, such as a sitting's (tests/gpu), from its files."""
-    source = "\n".join((runtime.REPOSITORY / path).read_text() for path in sources)
-    return fingerprint.source_fingerprint(source, without=_SHOWING)
+    """Fingerprint of the code behind numbers that no notebook computes, such as a sitting's (tests/gpu)."""
+    return fingerprint.source_fingerprint("\n".join((runtime.REPOSITORY / path).read_text() for path in sources))
+
+
+def computing(cells: list[str]) -> list[str]:
+    """The cells of a notebook that its numbers come from.
+
+    Such a cell keeps a table, or sets a name that such a cell reads later, or uses the library's science and keeps no
+    figure: it may train what a later notebook reads.
+    """
+    trees = [ast.parse(cell) for cell in cells]
+    origins = dict(pair for tree in trees for pair in fingerprint.aliases(tree))
+    functions: dict[str, set[str]] = {}  # the words of each function that the notebook defines
+    vocabulary = []
+    for tree in trees:
+        definitions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        functions |= {function.name: _words(function, origins, functions) for function in definitions}
+        vocabulary.append(_words(tree, origins, functions))
+    selection: list[str] = []
+    needs: set[str] = set()  # names that the selected cells read before they set them
+    for cell, tree, words in zip(reversed(cells), reversed(trees), reversed(vocabulary), strict=True):
+        science = any(fingerprint.room(word) in fingerprint.SCIENCE for word in words)
+        reads, writes = _names(compile(cell, "cell", "exec"))
+        if "nb.table" in words or (science and "nb.figure" not in words) or (writes | _changed(tree)) & needs:
+            selection.insert(0, cell)
+            needs = (needs - writes) | reads
+    return selection
+
+
+def _words(part: ast.AST, origins: dict[str, str], functions: dict[str, set[str]]) -> set[str]:
+    """What a piece of code uses: names, in full if they are imported, and attributes as `nb.table`."""
+    nodes = [*ast.walk(part)]
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    words = {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    return words.union({origins.get(name, name) for name in names}, *(functions.get(name, ()) for name in names))
+
+
+def _names(code: CodeType) -> tuple[set[str], set[str]]:
+    """The global names that code reads before it sets them, and those that it sets; compiled code has them in order."""
+    reads: set[str] = set()
+    writes: set[str] = set()
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            reads |= {step.argval} - writes
+        elif step.opname in ("STORE_NAME", "STORE_GLOBAL"):
+            writes.add(step.argval)
+        elif isinstance(step.argval, CodeType):
+            reads |= _names(step.argval)[0] - writes
+    return reads, writes
+
+
+def _changed(tree: ast.Module) -> set[str]:
+    """The names whose contents code changes in place: `x[0] = 1`, `x.field = 1`, `x.append(1)`."""
+    places = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)]
+    stores = [n for n in places if isinstance(n.ctx, ast.Store) or getattr(n, "attr", "") in _CHANGING]
+    return {node.value.id for node in stores if isinstance(node.value, ast.Name)}

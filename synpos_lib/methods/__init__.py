@@ -35,6 +35,12 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)  # hyperparameters of the wrapper
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """The files that only trainings of this kind run: the method's, and what its role puts around it."""
+        names = (self.method, *filter(None, [_AROUND.get(self.role)]))
+        return tuple(f"synpos_lib.methods.{name.split('.')[0]}" for name in names)
+
+    @property
     def module(self) -> str:
         return f"synpos_lib.methods.{self.method.split('.')[0]}"
 
@@ -102,6 +108,18 @@ def _methods() -> dict[str, Recipe]:
 
 
 METHODS: dict[str, Recipe] = _methods()
+_AROUND = {
+    "pull": "clsp.CLSP",
+    "third view": "clsp.CLSP",
+    "second view": "mixdiff.MixDiff",
+    "unpaired": "adainf.inflate",
+}
+
+
+def load(name: str) -> Any:
+    """A class or function of a method's file by its name: an import would make every training depend on that file."""
+    module, _, thing = name.partition(".")
+    return getattr(importlib.import_module(f"synpos_lib.methods.{module}"), thing)
 
 
 def recipe(name: str) -> Recipe:
@@ -144,11 +162,7 @@ def build(name: str, encoder: "nn.Module", width: int, **changes: Any) -> "Metho
     base = chosen.base(encoder, width, **{key: value for key, value in changes.items() if key not in chosen.settings})
     settings = {key: changes.get(key, value) for key, value in chosen.settings.items()}
     if chosen.role in ("pull", "third view"):
-        from synpos_lib.methods.clsp import CLSP
-
-        return CLSP(base, **settings)
+        return load("clsp.CLSP")(base, **settings)
     if chosen.role == "second view":
-        from synpos_lib.methods.mixdiff import MixDiff
-
-        return MixDiff(base, **settings)
+        return load("mixdiff.MixDiff")(base, **settings)
     return base

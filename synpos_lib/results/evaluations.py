@@ -23,7 +23,7 @@ def evaluate(
     folder: Path, protocol: str, run: Run, config: dict, ask: Callable[[], list[dict]], code: tuple[str, ...]
 ) -> Run:
     """Evaluate a finished training once: the rows that ask() returns are kept as the run `<protocol>-<run.name>`."""
-    described = {**config, "of": run.name, "weights": run.weights}
+    described = {**config, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
     with open_run(folder / f"{protocol}-{run.name}", described, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # rows of an attempt that was cut short are dropped

@@ -131,8 +131,7 @@ def _optimizer(model, name: str, learning_rate: float, decay: float, steps_at, t
 
 def _modules(*functions: Callable | None) -> tuple[str, ...]:
     """Where in the library the mixing comes from: a result depends on that code too."""
-    found = {getattr(function, "func", function).__module__ for function in functions if function}
-    return tuple(sorted(name for name in found if name.startswith("synpos_lib.")))
+    return tuple(sorted({getattr(function, "func", function).__module__ for function in functions if function}))
 
 
 def jitter(images: Tensor, shift: float, draw: torch.Generator) -> Tensor:

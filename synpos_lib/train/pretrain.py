@@ -28,7 +28,6 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.methods.adainf import inflate
 from synpos_lib.train import collapse, encoders, optim
 from synpos_lib.train.frozen import Frozen
 
@@ -76,7 +75,7 @@ def pretrain(
         "images": images.fingerprint,
         "positives": _fingerprint(positives) if recipe.needs_positives else None,
     }
-    code = ("synpos_lib.train.pretrain", "synpos_lib.methods.clsp", "synpos_lib.methods.mixdiff", recipe.module)
+    code = ("synpos_lib.train.pretrain", *recipe.modules)
     if not here.first:
         if not here.from_first(None):
             _Training(config, recipe, images, positives, here).train(None, None, None)
@@ -209,7 +208,7 @@ class _Training:
         """The images of an epoch and, for each, which of its candidates; -1: the image itself."""
         n = len(self.images)
         if self.recipe.role == "unpaired":
-            return inflate(n, self.positives.shape[1], generator=draw)
+            return methods.load("adainf.inflate")(n, self.positives.shape[1], generator=draw)
         k = self.positives.shape[1] if self.recipe.needs_positives else 1
         return torch.randperm(n, generator=draw), torch.randint(k, (n,), generator=draw)
 

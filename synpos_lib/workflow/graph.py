@@ -87,9 +87,10 @@ def _nearest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[
 
 
 def job_fingerprint(notebook: str, values: dict) -> str:
-    """Fingerprint of a notebook's code (its parameters are compared by value), the library and the methods it uses."""
-    given = [each for value in values.values() for each in (value if isinstance(value, list) else [value])]
-    return fingerprint.source_fingerprint(parameters.source(notebook) + parameters.method_imports(given))
+    """Fingerprint of a notebook's code (its parameters are compared by value) and of all that decides what it shows."""
+    source = "\n".join(parameters.code_cells(notebook))
+    names = [name for value in values.values() for name in (value if isinstance(value, list) else [value])]
+    return fingerprint.source_fingerprint(source, parameters.method_modules(source, names), shown=True)
 
 
 def _judge(step: Step, profile: str, steps: dict[str, Step]) -> None:

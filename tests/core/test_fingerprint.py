@@ -1,23 +1,56 @@
+"""A fingerprint follows what code computes: through imports, by its meaning, and no further."""
+
 import shutil
 
 import pytest
 
+from synpos_lib import methods
 from synpos_lib.core import fingerprint
 from synpos_lib.lab import recorded
 from synpos_lib.workflow import graph as workflow
 from synpos_lib.workflow import profiles
 
+TOP = '''"""Doc."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch.nn.functional import relu as activate
+
+from synpos_lib.core.errors import Problem
+from synpos_lib.data.inner import Value
+from synpos_lib.train.low import one
+
+if TYPE_CHECKING:
+    from synpos_lib.train import other
+
+
+class Settings:
+    rate: float = 0.5
+    steps = 3
+
+
+def f(x, n=2):
+    kind: Value
+    if n > 2:
+        raise Problem(f"{n} is too large")
+    print("working")
+    return activate(one(x)) - np.sqrt(n)
+'''
 SOURCES = {
-    "__init__.py": '"""The library."""\n',
-    "top.py": '"""Doc."""\n\nfrom synpos_lib.low import one\nimport numpy\n\n\ndef f(x):\n    return one(x)\n',
-    "low.py": "def one(x):\n    return x + 1\n",
-    "late.py": "def g():\n    from synpos_lib import low\n\n    return low.one(1)\n",
-    "other.py": "x = 1\n",
-    "part/__init__.py": "from .inner import value\n",
-    "part/inner.py": 'from pathlib import Path\n\nvalue = Path(__file__).parent / "weights" / "a.bin"\n',
-    "part/weights/a.bin": "numbers",
-    "part/weights/README": "words",
-    "loose.bin": "unnamed",
+    "__init__.py": "",
+    "core/errors.py": "class Problem(ValueError):\n    pass\n",
+    "train/__init__.py": "",
+    "train/top.py": TOP,
+    "train/low.py": "def one(x):\n    return x + 1\n",
+    "train/late.py": "def g():\n    from synpos_lib.train import low\n\n    return low.one(1)\n",
+    "train/other.py": "x = 1\n",
+    "data/__init__.py": "from synpos_lib.data.inner import value\n",
+    "data/inner.py": 'value = 1\nDATA = ("*.csv", "weights/*.bin")\n',
+    "data/weights/a.bin": "numbers",
+    "data/table.csv": "numbers",
+    "data/words.txt": "words",
+    "lab/figures.py": "from synpos_lib.train import other\n\ncolour = other.x\n",
 }
 
 
@@ -26,8 +59,6 @@ def library(tmp_path, monkeypatch):
     """A small library in place of ours, and a way to rewrite its files."""
     root = tmp_path / "synpos_lib"
     monkeypatch.setattr(fingerprint, "LIBRARY", root)
-    fingerprint._module.cache_clear()
-    fingerprint._bytes.cache_clear()
 
     def write(name, text):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -37,73 +68,99 @@ def library(tmp_path, monkeypatch):
 
     for name, text in SOURCES.items():
         write(name, text)
-    yield write
-    fingerprint._module.cache_clear()
-    fingerprint._bytes.cache_clear()
+    return write
 
 
-@pytest.mark.parametrize(
-    "name, text",
-    [
-        ("top.py", '"""Other words."""\n' + SOURCES["top.py"].split("\n", 1)[1]),
-        ("top.py", SOURCES["top.py"] + "\n\n# a comment\n"),
-        ("low.py", 'def one(x):\n    """Adds one."""\n    return (x\n            + 1)\n'),
-        ("other.py", "x = 2\n"),
-        ("loose.bin", "changed"),
-    ],
-)
-def test_what_means_the_same_has_the_same_fingerprint(library, name, text):
-    before = fingerprint.code_fingerprint("top")
-    library(name, text)
-    assert fingerprint.code_fingerprint("synpos_lib.top") == before
+def files(*names):
+    """The hash of every file that these modules compute with."""
+    return fingerprint.code_fingerprint(*(f"synpos_lib.{name}" for name in names))
 
 
-def test_a_change_in_what_is_imported_counts(library):
-    before = [fingerprint.code_fingerprint(name) for name in ("top", "late", "other")]
-    library("low.py", "def one(x):\n    return x + 2\n")
-    after = [fingerprint.code_fingerprint(name) for name in ("top", "late", "other")]
-    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False, True]
+SAME = {
+    "docstring": ('"""Doc."""', '"""Other words."""'),
+    "comment": ("    steps = 3", "    steps = 3  # of them"),
+    "formatting": ("np.sqrt(n)", "np.sqrt(\n        n\n    )"),
+    "annotated argument": ("def f(x, n=2):", 'def f(x: "int | list[int]", n: int = 2) -> float:'),
+    "annotated variable": ("    if n > 2:", "    y: int\n    if n > 2:"),
+    "another type of a field": ("rate: float", 'rate: "float | None"'),
+    "import for the type checker": ("    from synpos_lib.train import other", "    import torch"),
+    "another spelling of imports": ("import numpy as np", "import numpy as np, ast"),
+    "words of an error": ('f"{n} is too large"', 'f"{n} is more than 2", x'),
+    "printed words": ('print("working")', 'print("at work", flush=True)'),
+    "nothing printed": ('    print("working")\n', ""),
+}
+OTHER = {
+    "number": ("rate: float = 0.5", "rate: float = 0.6"),
+    "operator": ("- np.sqrt", "+ np.sqrt"),
+    "default": ("n=2", "n=3"),
+    "called function": ("np.sqrt", "np.exp"),
+    "imported function": ("import relu as", "import gelu as"),
+    "imported module": ("import numpy as np", "import torch as np"),
+    "name of a field": ("rate: float", "speed: float"),
+    "a field where there was an attribute": ("    steps = 3", "    steps: int = 3"),
+    "condition of an error": ("if n > 2", "if n > 3"),
+    "kind of error": ("raise Problem(", "raise TypeError("),
+    "text that is used": ('print("working")', 'x = x + "working"'),
+}
 
 
-def test_closure_follows_every_kind_of_import(library):
-    assert fingerprint.closure(["synpos_lib.late"]) == ["synpos_lib", "synpos_lib.late", "synpos_lib.low"]
-    assert "synpos_lib.part.inner" in fingerprint.closure(["synpos_lib.part"])
-    source = "import synpos_lib.part.inner as inner"
-    before = fingerprint.source_fingerprint(source)
-    library("part/inner.py", "value = 0\n")
-    assert fingerprint.source_fingerprint(source) != before
+@pytest.mark.parametrize("before, after", SAME.values(), ids=SAME)
+def test_what_changes_no_result_changes_no_fingerprint(library, before, after):
+    code = files("train.top")
+    assert before in TOP
+    library("train/top.py", TOP.replace(before, after))
+    assert files("train.top") == code
 
 
-def test_data_files_count_when_the_code_names_them_or_their_folder(library):
-    before = fingerprint.code_fingerprint("part")
-    library("part/weights/a.bin", "other numbers")
-    changed = fingerprint.code_fingerprint("part")
-    assert changed != before
-    library("loose.bin", "changed")
-    assert fingerprint.code_fingerprint("part") == changed
+@pytest.mark.parametrize("before, after", OTHER.values(), ids=OTHER)
+def test_what_may_change_a_result_changes_the_fingerprint_of_its_file(library, before, after):
+    code = files("train.top")
+    assert before in TOP
+    library("train/top.py", TOP.replace(before, after))
+    assert {name for name, value in files("train.top").items() if value != code[name]} == {"train/top.py"}
 
 
-def test_what_is_left_out_brings_nothing_with_it(library):
-    source = "import synpos_lib.late"
-    whole, part = (fingerprint.source_fingerprint(source, without=w) for w in ((), ("synpos_lib.late",)))
-    library("low.py", "def one(x):\n    return x + 2\n")
-    assert fingerprint.source_fingerprint(source, without=("synpos_lib.late",)) == part
-    assert fingerprint.source_fingerprint(source) != whole
-
-
-def test_an_unknown_module_is_an_error(library):
-    with pytest.raises(ModuleNotFoundError, match="nothing_here"):
-        fingerprint.code_fingerprint("nothing_here")
+def test_every_kind_of_import_is_followed_to_the_rooms_that_compute(library):
+    assert set(files("train.top")) == {"train/top.py", "train/low.py"}  # not core, nor what only types need
+    assert set(files("train.late")) == {"train/late.py", "train/low.py"}
+    assert set(files("data")) == {"data/__init__.py", "data/inner.py"}
+    assert fingerprint.imports("import synpos_lib.data.inner as inner") == {"synpos_lib.data.inner"}
+    assert fingerprint.closure(["synpos_lib.lab.figures"]) == []
+    shown = fingerprint.closure(["synpos_lib.lab.figures"], fingerprint.SHOWING)
+    assert shown == ["synpos_lib.lab.figures", "synpos_lib.train.other"]
 
 
 def test_circular_imports_end(library):
-    library("low.py", "import synpos_lib.top\n")
-    assert "synpos_lib.top" in fingerprint.closure(["synpos_lib.low"])
+    library("train/low.py", "from synpos_lib.train.top import f\n\none = f\n")
+    assert set(files("train.low")) == {"train/top.py", "train/low.py"}
 
 
-def test_code_without_a_library_import_counts_by_itself():
-    assert fingerprint.source_fingerprint("x = 1") == fingerprint.source_fingerprint("x  =  1  # one")
-    assert fingerprint.source_fingerprint("x = 1") != fingerprint.source_fingerprint("x = 2")
+def test_data_files_count_for_notebooks_and_not_for_runs(library):
+    source = "from synpos_lib.data import inner"
+    code, run = fingerprint.source_fingerprint(source), files("data.inner")
+    library("data/words.txt", "other")
+    assert fingerprint.source_fingerprint(source) == code
+    for name in ("data/weights/a.bin", "data/table.csv"):
+        library(name, "other numbers")
+        assert fingerprint.source_fingerprint(source) != code
+        code = fingerprint.source_fingerprint(source)
+    assert files("data.inner") == run
+
+
+def test_what_draws_and_prints_counts_only_for_what_is_shown(library):
+    def codes(source):
+        return [fingerprint.source_fingerprint(source, shown=shown) for shown in (False, True)]
+
+    source = "from synpos_lib.lab import figures\nprint('one')"
+    computed, shown = codes(source)
+    assert codes(source.replace("one", "two"))[0] == computed and codes(source.replace("one", "two"))[1] != shown
+    library("lab/figures.py", "colour = 1\n")
+    assert codes(source)[0] == computed and codes(source)[1] != shown
+
+
+def test_an_unknown_module_is_an_error(library):
+    with pytest.raises(ModuleNotFoundError, match="no module synpos_lib.nothing_here"):
+        files("nothing_here")
 
 
 def test_every_version_of_python_finds_the_same_fingerprint():
@@ -112,7 +169,20 @@ def test_every_version_of_python_finds_the_same_fingerprint():
     assert fingerprint.source_fingerprint(source) == "7d1815c92d8f5f38"
 
 
-def test_a_changed_method_reruns_the_jobs_that_train_it_and_marks_what_was_recorded(tmp_path, monkeypatch):
+def test_a_method_depends_on_its_own_file_and_on_what_its_role_puts_around_it():
+    def own(name):
+        code = fingerprint.code_fingerprint("synpos_lib.train.pretrain", *methods.recipe(name).modules)
+        return {file for file in code if file.startswith("methods/")} - {"methods/__init__.py", "methods/parts.py"}
+
+    assert own("simclr") == {"methods/simclr.py"} and own("byol") == own("synthetic-byol") == {"methods/byol.py"}
+    assert own("clsp-byol") == own("byol-aug") == {"methods/byol.py", "methods/clsp.py"}
+    assert own("mixdiff-simclr") == {"methods/simclr.py", "methods/mixdiff.py"}
+    assert own("adainf-simclr") == {"methods/simclr.py", "methods/adainf.py"}
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the library, to edit, and the codes of all jobs and of what two notebooks record."""
     ignored = shutil.ignore_patterns("weights", "__pycache__")
     copy = shutil.copytree(fingerprint.LIBRARY, tmp_path / "synpos_lib", ignore=ignored)
     monkeypatch.setattr(fingerprint, "LIBRARY", copy)
@@ -120,11 +190,34 @@ def test_a_changed_method_reruns_the_jobs_that_train_it_and_marks_what_was_recor
     def codes():
         fingerprint._module.cache_clear()
         jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in profiles.jobs("quick")}
-        return jobs | {name: recorded.results_code(name) for name in ("05_synthetic_positives", "08_linear_and_knn")}
+        names = ("05_synthetic_positives", "08_linear_and_knn")
+        return jobs | {f"recorded {name}": recorded.results_code(name) for name in names}
 
-    before = codes()
-    (copy / "methods" / "swav.py").open("a").write("more = 1\n")
-    after = codes()
-    changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"06_ssl_methods", "07_ssl_training-method=swav-seed=0", "08_linear_and_knn"}
-    fingerprint._module.cache_clear()
+    return copy, codes
+
+
+def changes(codes, file, before, after):
+    """What has another fingerprint once a file is edited."""
+    first, text = codes(), file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    return {name for name, code in codes().items() if code != first[name]}
+
+
+def test_a_changed_method_runs_the_jobs_that_use_it_again_and_marks_what_was_recorded(copied):
+    copy, codes = copied
+    changed = changes(codes, copy / "methods" / "swav.py", "temperature", "warmth")
+    assert {"06_ssl_methods", "07_ssl_training-method=swav-seed=0", "recorded 08_linear_and_knn"} <= changed
+    assert not {"07_ssl_training-method=byol-seed=0", "05_synthetic_positives", "11_mixdiff"} & changed
+    assert "recorded 05_synthetic_positives" not in changed
+
+
+def test_what_draws_runs_notebooks_again_and_marks_no_recorded_number(copied):
+    copy, codes = copied
+    changed = changes(codes, copy / "lab" / "figures.py", "#777777", "#787878")
+    assert "04_interpolation_gallery" in changed and not any(name.startswith("recorded") for name in changed)
+
+
+def test_what_renders_pages_runs_nothing_again(copied):
+    copy, codes = copied
+    assert not changes(codes, copy / "workflow" / "graph.py", "sleep(0.1)", "sleep(0.2)")

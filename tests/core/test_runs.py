@@ -77,6 +77,20 @@ def test_a_changed_configuration_starts_anew_names_the_field_and_keeps_the_earli
     assert read_run(tmp_path / ".earlier" / "run").results["accuracy"] == 0.5
 
 
+def test_code_that_has_changed_is_named(tmp_path, capsys, monkeypatch):
+    code = {"methods/simclr.py": "a", "train/pretrain.py": "b"}
+    monkeypatch.setattr("synpos_lib.core.runs.code_fingerprint", lambda *names: code)
+    for changed in ({}, {"methods/simclr.py": "c"}, {"methods/clsp.py": "d", "train/pretrain.py": "e"}):
+        code |= changed
+        with open_run(tmp_path / "run", {"epochs": 1}, ("synpos_lib.methods.simclr",)) as run:
+            assert not run.done
+            run.finish(loss=0.1)
+        assert run.config["code"] == code
+    first, second = capsys.readouterr().out.splitlines()
+    assert "not reused, since methods/simclr.py has changed (kept in" in first
+    assert "not reused, since train/pretrain.py and methods/clsp.py have changed (kept in" in second
+
+
 def finish(folder, config, **results):
     with open_run(folder, config) as run:
         assert not run.done
@@ -179,7 +193,7 @@ def test_a_checkpoint_whose_metrics_are_gone_is_not_continued(tmp_path):
         run.log(step=1)
         run.save({"x": torch.ones(1)})
     (tmp_path / "run" / "metrics.jsonl").unlink()
-    with pytest.raises(Problem, match="lost lines"), open_run(tmp_path / "run", {}) as run:
+    with pytest.raises(Problem, match="has lost lines"), open_run(tmp_path / "run", {}) as run:
         run.load()
 
 

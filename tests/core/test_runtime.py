@@ -1,8 +1,12 @@
-"""Seeds are independent and restorable; progress is quiet in batch."""
+"""Seeds are independent and restorable; progress is quiet in batch.
+
+No fingerprint covers core, so what every result depends on there is pinned here: a change must be meant.
+"""
 
 import random
 
 import numpy
+import pytest
 import torch
 
 from synpos_lib.core import runtime
@@ -53,3 +57,30 @@ def test_long_work_in_batch_says_what_is_left(capsys, monkeypatch):
     monkeypatch.setattr(runtime.time, "monotonic", lambda: next(clock))
     list(runtime.progress(range(4), "sampling"))
     assert "sampling: 2 of 4, 40 s left" in capsys.readouterr().out
+
+
+def test_seeds_and_streams_are_what_they_always_were():
+    seeds = [runtime.derive(0), runtime.derive(0, "views", 3), runtime.derive(7, "positives", 64)]
+    assert seeds == [3456079177858693020, 1419275200204932320, 6710226337861390181]
+    draw = runtime.generator(0, "epoch", 1)
+    assert torch.randint(1000, (5,), generator=draw).tolist() == [235, 941, 591, 661, 912]
+    runtime.seed_all(5)
+    drawn = random.getrandbits(20), numpy.random.randint(10**6), torch.randint(10**6, (1,)).item()
+    assert drawn == (140512, 498781, 340563)
+    with runtime.own_randomness(0):
+        assert torch.randint(10**6, (1,)).item() == 977191
+
+
+@pytest.mark.parametrize("fast, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_products_are_bf16_where_that_is_fast_and_else_float32(monkeypatch, fast, dtype):
+    monkeypatch.setattr(runtime, "fast_bf16", lambda kind: fast)
+    with runtime.autocast("cpu"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+@pytest.mark.parametrize("amx, avx512, allowed", [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+def test_bf16_needs_the_instructions_and_the_permission_to_use_them(monkeypatch, amx, avx512, allowed):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed, raising=False)
+    assert bool(runtime.fast_bf16.__wrapped__("cpu")) == bool((amx or avx512) and allowed)

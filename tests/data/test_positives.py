@@ -70,7 +70,10 @@ def test_a_store_knows_the_time_of_all_its_sittings_and_the_code_that_made_it(tm
     monkeypatch.setattr("synpos_lib.core.runs.code_fingerprint", lambda *names: f"other code in {names}")
     rest = Slow()
     run = positives.make(tmp_path / "store", anchors, rest, k=2)
-    assert rest.calls == 5 and run.config["code"] == "other code in ('synpos_lib.diffusion.generators',)"
+    assert (
+        rest.calls == 5
+        and run.config["code"] == "other code in ('synpos_lib.data.positives', 'synpos_lib.diffusion.generators')"
+    )
 
 
 def test_a_chunk_half_written_when_killed_is_made_again(tmp_path, anchors):
@@ -155,6 +158,8 @@ def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
     assert torch.equal(positives.read(tmp_path / "oracle", anchors), candidates)
     with pytest.raises(Problem, match="other images"):
         positives.read(tmp_path / "oracle", others)
+    positives.keep(tmp_path / "oracle", anchors, candidates.flip(1), {"generator": "oracle"})
+    assert (torch.tensor(positives.read(tmp_path / "oracle", anchors)) == torch.tensor(array).flip(1)).all()
 
 
 @pytest.mark.parametrize("renew", ["make", "keep"])

@@ -43,6 +43,13 @@ def test_a_training_is_asked_once_until_it_the_settings_or_the_code_change(tmp_p
     assert evaluate(tmp_path, training(tmp_path, weight=2.0), n=6) == 1
 
 
+def test_a_training_with_the_same_weights_and_other_code_is_asked_again(tmp_path):
+    run = training(tmp_path)
+    assert evaluate(tmp_path, run) == 1 and evaluate(tmp_path, run) == 0
+    run.config["code"] = {"train/pretrain.py": "other"}  # how the encoder is loaded, say
+    assert evaluate(tmp_path, run) == 1
+
+
 def test_rows_come_back_with_the_runs_they_rest_on(tmp_path):
     evaluate(tmp_path, training(tmp_path))
     evaluate(tmp_path, training(tmp_path, "ssl-digits-simclr-seed0"), [{**ROWS[0], "dataset": "digits"}])

@@ -99,14 +99,16 @@ def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder
 
 
 def test_rows_are_marked_when_code_that_computes_has_changed(folder):
+    work, drawing = "from synpos_lib.data import scenes\nfish = scenes.render(4)", "nb.figure(fish, color='red')"
+    write_notebook(folder, "01_a", work, drawing)
+    mark = folder / "outputs" / "p" / "jobs" / "01_a.json"
+    files.write_json(mark, files.read_json(mark) | {"code": workflow.job_fingerprint("01_a", {})})
     recording.record("p", "laptop")
     rows = recorded.load("02_b.scores")
     assert list(rows.value) == [0.25] and list(rows.recorded) == ["laptop"] and not rows.changed.any()
-    write_notebook(
-        folder, "01_a", "from synpos_lib.results import tables  # a comment", "from synpos_lib import figures"
-    )
+    write_notebook(folder, "01_a", work + "  # a comment", drawing.replace("red", "blue"))
     assert not recorded.load("02_b.scores").changed.any()
-    write_notebook(folder, "01_a", "from synpos_lib import tables\ny = 2")  # what 02_b builds on
+    write_notebook(folder, "01_a", work.replace("4", "5"), drawing)  # what 02_b builds on
     assert recorded.load("02_b.scores").changed.all()
 
 
