@@ -1,6 +1,6 @@
 """The store of synthetic positives: K candidates for every anchor, one memory-mapped array on disk.
 
-    positives[n, k] is a synthetic image of the same thing as anchors[n]        # (N, K, H, W, 3) uint8
+    positives[n, k] is a synthetic image of the same thing as anchors[n]        # (N, K, 3, H, W) uint8
 
 It is a run: made chunk by chunk, continued after a kill, and refused when it was made from other images.
 """
@@ -19,6 +19,7 @@ from synpos_lib.core.files import damaged
 from synpos_lib.core.runs import Run, open_run, read_run
 
 FILE = "positives.npy"
+LAYOUT = "N K 3 H W"  # recorded in every store: those made before it was had the channels last
 CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed
 
 
@@ -36,6 +37,7 @@ def make(
     start, stop = _range(len(anchors.images), *shard)
     config = {
         "images": anchors.fingerprint,
+        "layout": LAYOUT,
         "generator": generator.settings,
         "k": k,
         "seed": seed,
@@ -57,20 +59,21 @@ def make(
 def keep(folder: Path, anchors, candidates: torch.Tensor, how: dict) -> Run:
     """Store candidates (N, K, 3, H, W) that were not made from the anchors' pixels; `how` says where they are from."""
     n, k = candidates.shape[:2]
-    config = {"images": anchors.fingerprint, "generator": how, "k": k, "rows": [0, n], "of": len(anchors.images)}
+    config = {"images": anchors.fingerprint, "layout": LAYOUT, "generator": how, "k": k}
+    config |= {"rows": [0, n], "of": len(anchors.images)}
     with open_run(folder, config) as run:
         if not run.done:
             array = _array(run, n, k, candidates.shape[-1])
-            array[:] = candidates.permute(0, 1, 3, 4, 2).numpy()
+            array[:] = candidates.numpy()
             array.flush()
             run.log(row=0, sha256=_digest(array))
             run.finish(n=n, k=k)
     return run
 
 
-def read(folder: Path, anchors) -> np.ndarray:
-    """The candidates of these very anchors, memory-mapped: (N, K, H, W, 3)."""
-    run = read_run(folder)
+def read(folder: Path, anchors) -> torch.Tensor:
+    """The candidates of these very anchors, memory-mapped: (N, K, 3, H, W)."""
+    run = _finished(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
             f"the positives in {folder} were made from other images ({run.config['images'][:12]}) than these "
@@ -80,17 +83,23 @@ def read(folder: Path, anchors) -> np.ndarray:
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    return np.load(run.folder / FILE, mmap_mode="r")
+    return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
 
 
-def pictures(stored: np.ndarray) -> torch.Tensor:
-    """Candidates as they are stored (…, H, W, 3), as images (…, 3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(stored)).movedim(-1, -3)
+def _finished(folder: Path) -> Run:
+    """A finished store, unless it is of the layout before this one."""
+    run = read_run(folder)
+    if run.config.get("layout") != LAYOUT:
+        raise Problem(
+            f"the positives in {folder} were stored by an earlier version, with the channels last: run the notebook "
+            "that makes them again (05 for positives-…, 10 for its settings, 11 for variations-…, 12 for edits-…)"
+        )
+    return run
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:
     """Put the shards of one store together; they must agree in everything but their rows, and leave no gap."""
-    parts = sorted((read_run(shard) for shard in shards), key=lambda run: run.config["rows"])
+    parts = sorted((_finished(shard) for shard in shards), key=lambda run: run.config["rows"])
     first = parts[0].config
     expected = 0
     for part in parts:
@@ -103,7 +112,7 @@ def merge(shards: Sequence[Path], folder: Path) -> Run:
         raise Problem(f"the rows {expected} to {first['of']} are missing: add their shards")
     with open_run(folder, {**first, "rows": [0, first["of"]]}) as run:
         if not run.done:
-            whole = _array(run, first["of"], first["k"], np.load(parts[0].folder / FILE, mmap_mode="r").shape[2])
+            whole = _array(run, first["of"], first["k"], np.load(parts[0].folder / FILE, mmap_mode="r").shape[-1])
             for part in parts:
                 whole[slice(*part.config["rows"])] = np.load(part.folder / FILE, mmap_mode="r")
             whole.flush()
@@ -122,7 +131,7 @@ def _range(n: int, index: int, count: int) -> tuple[int, int]:
 
 def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     """The array on disk, created whole, in the format of `numpy.load`."""
-    path, shape = run.folder / FILE, (n, k, size, size, 3)
+    path, shape = run.folder / FILE, (n, k, 3, size, size)
     if path.exists():
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape != shape or array.dtype != np.uint8:
@@ -142,7 +151,7 @@ def _fill(run: Run, images: torch.Tensor, labels, generator, k: int, seed: int, 
         since = time.monotonic()
         told = {} if labels is None else {"labels": labels[row : row + CHUNK]}
         made = generator.generate(images[row : row + CHUNK], k, runtime.derive(seed, "positives", start + row), **told)
-        part[:] = made.permute(0, 1, 3, 4, 2).numpy()  # (B, K, 3, H, W) -> (B, K, H, W, 3)
+        part[:] = made.numpy()  # (B, K, 3, H, W)
         array.flush()
         run.log(row=row, sha256=_digest(part), seconds=round(time.monotonic() - since, 3))
     run.finish(n=len(images), k=k)

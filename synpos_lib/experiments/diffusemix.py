@@ -8,13 +8,11 @@ the last epoch counts. What differs is the augmentation, on top of the flips and
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -44,17 +42,14 @@ class Task:
     name: str
     train: Images
     test: Images
-    edited: np.ndarray  # (N, K, H, W, 3) uint8, one edit for each training image and prompt
+    edited: Tensor  # (N, K, 3, H, W) uint8, one edit for each training image and prompt
     fractals: Tensor  # (V, 3, H, W) uint8
     encoder: str | Frozen = "tiny"  # by name, trained from nothing; or one that is trained already
 
     @cached_property
     def ingredients(self) -> dict[str, str]:
         """Which edits and fractals these are."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self.edited), 1000):
-            digest.update(np.ascontiguousarray(self.edited[start : start + 1000]))
-        return {"edits": digest.hexdigest()[:16], "fractals": fingerprint(self.fractals)[:16]}
+        return {"edits": fingerprint(self.edited)[:16], "fractals": fingerprint(self.fractals)[:16]}
 
     def classifier(self, seed: int) -> classify.Classifier:
         """A classifier before its first step."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem, suggest
@@ -65,7 +65,7 @@ class Arms:
 
     runs: Path  # the folder of all runs
     images: Images
-    variations: np.ndarray  # (N, 1, H, W, 3): one synthetic image for each
+    variations: Tensor  # (N, 1, 3, H, W): one synthetic image for each
     config: Config  # what the trainings have in common
     rates: dict[str, float]  # the learning rate of each method
     sets: dict[str, robustness.Load]  # the test sets, as from robustness.test_sets
@@ -96,7 +96,7 @@ class Arms:
         seed: int,
         variant: str = "",  # what sets this one apart from others of its arm, method and seed
         images: Images | None = None,  # fewer, with their variations
-        variations: np.ndarray | None = None,
+        variations: Tensor | None = None,
         views: tuple[str, str] | None = None,
         **settings,  # hyperparameters, such as the ratio of mixed pairs
     ) -> pd.DataFrame:

@@ -9,12 +9,10 @@ code's. Differs from both in: an image is mixed with probability `share`, afresh
 mixed image beside each original; code: one for each prompt), and what is blank is what shows nothing (`blank`).
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
-from synpos_lib.data import positives
 
 PROMPTS = {  # a short name, which is also that of an embedded scene, and the words of the released README
     "autumn": "Autumn",
@@ -103,7 +101,7 @@ class DiffuseMix:
     def __init__(
         self,
         images: Tensor,  # (N, 3, H, W) uint8
-        edited: np.ndarray,  # (N, K, H, W, 3) uint8, the store: one candidate for each of K prompts
+        edited: Tensor,  # (N, K, 3, H, W) uint8, the store: one candidate for each of K prompts
         fractals: Tensor,  # (V, 3, H, W) uint8
         *,
         masks: str = "halves",  # of MASKS; the paper's. The released code's: seam
@@ -113,10 +111,10 @@ class DiffuseMix:
         if masks not in MASKS:
             raise Problem(f"unknown masks '{masks}' ({suggest(masks, MASKS)})")
         size = tuple(images.shape[2:])
-        if len(edited) != len(images) or tuple(edited.shape[2:4]) != size or tuple(fractals.shape[2:]) != size:
+        if len(edited) != len(images) or tuple(edited.shape[3:]) != size or tuple(fractals.shape[2:]) != size:
             raise Problem(
                 f"{len(images)} images of {size[0]}×{size[1]} pixels need as many edits and fractals of that size, and "
-                f"there are {len(edited)} edits of {edited.shape[2]}×{edited.shape[3]} and fractals of "
+                f"there are {len(edited)} edits of {edited.shape[3]}×{edited.shape[4]} and fractals of "
                 f"{fractals.shape[2]}×{fractals.shape[3]} pixels: make them for these images"
             )
         self.images, self.edited, self.fractals = images, edited, fractals
@@ -126,7 +124,7 @@ class DiffuseMix:
     def __call__(self, rows: Tensor, draw: torch.Generator) -> Tensor:
         original = self.images[rows]
         prompt = torch.randint(self.edited.shape[1], (len(rows),), generator=draw)
-        edited = positives.pictures(self.edited[rows.numpy(), prompt.numpy()])
+        edited = self.edited[rows, prompt]
         mixed = stages(original, edited, self.fractals, draw, masks=self.masks, weight=self.weight)["blended"]
         chosen = torch.rand(len(rows), generator=draw) < self.share
         return torch.where(chosen[:, None, None, None], mixed, original)

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +28,6 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.data.positives import pictures
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.train import collapse, encoders, optim
 from synpos_lib.train.frozen import Frozen
@@ -60,14 +58,14 @@ def pretrain(
     folder: Path,
     config: Config,
     images,
-    positives: np.ndarray | None = None,
+    positives: Tensor | None = None,
     *,
     probe: Callable[[Frozen], dict[str, float]] | None = None,
     on_epoch: Callable[[list[dict]], None] | None = None,
 ) -> Run | None:
     """Train, continue or reuse the run of this configuration on these images; only the first process gets the run.
 
-    `images` are as from `data.catalog.load`, `positives` (N, K, H, W, 3) as from `data.positives.read`. `probe`,
+    `images` are as from `data.catalog.load`, `positives` (N, K, 3, H, W) as from `data.positives.read`. `probe`,
     such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs; `on_epoch` sees all metrics.
     """
     recipe = methods.recipe(config.method)
@@ -128,12 +126,12 @@ class _Training:
     def __init__(self, config: Config, recipe: methods.Recipe, images, positives, here: Processes):
         self.config, self.recipe, self.here = config, recipe, here
         self.labels = images.labels if recipe.needs_labels else None
-        self.images, self.positives = images.images, positives  # (N, 3, H, W), (N, K, H, W, 3)
+        self.images, self.positives = images.images, positives  # (N, 3, H, W), (N, K, 3, H, W)
         positives = positives if recipe.needs_positives else None
         if runtime.fits(images.images.nbytes + (0 if positives is None else positives.nbytes), here.device):
             self.images = images.images.to(here.device)
             self.labels = None if self.labels is None else self.labels.to(here.device)
-            self.positives = None if positives is None else torch.from_numpy(np.array(positives)).to(here.device)
+            self.positives = None if positives is None else positives.to(here.device)
         self.augmentations = [views.by_name(name) for name in config.views or recipe.views]
         self.mean, self.std = views.NORMALIZATION[config.normalization]
         self.steps = len(images) // config.batch
@@ -258,10 +256,7 @@ class _Training:
 
     def _made(self, rows: Tensor, candidates: Tensor) -> Tensor:
         """Synthetic images: (B, 3, H, W) uint8."""
-        candidates = candidates.clamp_min(0)
-        if isinstance(self.positives, Tensor):
-            return self.positives[rows, candidates].movedim(-1, -3)
-        return pictures(self.positives[rows.numpy(), candidates.numpy()]).to(self.here.device, non_blocking=True)
+        return self.positives[rows, candidates.clamp_min(0)].to(self.here.device, non_blocking=True)
 
     # ----------------------------------------------------------------------------------- state and words
 
@@ -333,15 +328,15 @@ def _check(config: Config, recipe: methods.Recipe, images, positives) -> None:
     if positives is None:
         raise Problem(f"{config.method} needs positives: make them with notebook 05, or choose a method without")
     height, width = images.images.shape[2:]
-    if positives.shape[0] != len(images) or tuple(positives.shape[2:]) != (height, width, 3):
+    if positives.shape[0] != len(images) or tuple(positives.shape[2:]) != (3, height, width):
         raise Problem(
-            f"the positives are for {positives.shape[0]} images of {positives.shape[2]}×{positives.shape[3]} pixels, "
+            f"the positives are for {positives.shape[0]} images of {positives.shape[3]}×{positives.shape[4]} pixels, "
             f"not for these {len(images)} of {height}×{width}: make them from these images"
         )
 
 
-def _fingerprint(positives: np.ndarray) -> str:
+def _fingerprint(positives: Tensor) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for start in range(0, len(positives), 1000):
-        digest.update(np.ascontiguousarray(positives[start : start + 1000]))
+        digest.update(positives[start : start + 1000].contiguous().numpy())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.runs import open_run
 from synpos_lib.data import catalog, positives
 
 
@@ -38,8 +39,8 @@ def anchors():
 def test_positives_belong_to_their_anchor_and_order_is_kept(tmp_path, anchors):
     positives.make(tmp_path / "store", anchors, Noise(), k=3)
     stored = positives.read(tmp_path / "store", anchors)
-    assert stored.shape == (300, 3, 8, 8, 3) and isinstance(stored, np.memmap)
-    difference = stored.transpose(0, 1, 4, 2, 3).astype(int) - anchors.images.numpy()[:, None] // 2
+    assert stored.shape == (300, 3, 3, 8, 8)
+    difference = stored.int() - anchors.images[:, None] // 2
     assert difference.min() >= 0 and difference.max() < 50
 
 
@@ -52,7 +53,7 @@ def test_an_interrupted_store_continues_and_equals_the_whole_one(tmp_path, ancho
     rest = Noise()
     positives.make(tmp_path / "killed", anchors, rest, k=2)
     assert rest.calls == 2  # five chunks, three of them made before
-    assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "killed", anchors))
+    assert torch.equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "killed", anchors))
 
 
 def test_a_store_knows_the_time_of_all_its_sittings_and_the_code_that_made_it(tmp_path, anchors, monkeypatch):
@@ -91,7 +92,7 @@ def test_merged_shards_equal_the_whole_store(tmp_path, anchors):
     with pytest.raises(Problem, match="merge its shards first"):
         positives.read(shards[0], anchors)
     positives.merge(shards[::-1], tmp_path / "merged")
-    assert np.array_equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "merged", anchors))
+    assert torch.equal(positives.read(tmp_path / "whole", anchors), positives.read(tmp_path / "merged", anchors))
 
 
 class Labels(Noise):
@@ -109,7 +110,7 @@ def test_labels_reach_their_anchors_through_chunks_and_shards(tmp_path, anchors)
         positives.make(tmp_path / f"shard{i}", anchors, Labels(), k=2, labels=labels, shard=(i, 2))
     positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "store")
     stored = positives.read(tmp_path / "store", anchors)
-    assert (stored == labels.numpy()[:, None, None, None, None]).all()
+    assert (stored == labels[:, None, None, None, None]).all()
 
 
 def test_other_labels_make_another_store(tmp_path, anchors, capsys):
@@ -151,10 +152,34 @@ def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
     anchors, others = catalog.load("scenes", n=5), catalog.load("scenes", n=5, seed=1)
     candidates = torch.stack([others.images, anchors.images], 1)  # (5, 2, 3, 32, 32)
     positives.keep(tmp_path / "oracle", anchors, candidates, {"generator": "oracle"})
-    array = positives.read(tmp_path / "oracle", anchors)
-    assert (torch.tensor(array).permute(0, 1, 4, 2, 3) == candidates).all()
+    assert torch.equal(positives.read(tmp_path / "oracle", anchors), candidates)
     with pytest.raises(Problem, match="other images"):
         positives.read(tmp_path / "oracle", others)
+
+
+@pytest.mark.parametrize("renew", ["make", "keep"])
+def test_a_store_with_the_channels_last_is_refused_and_made_anew(tmp_path, anchors, renew):
+    config = {
+        "images": anchors.fingerprint,
+        "generator": Noise.settings,
+        "k": 2,
+        "seed": 0,
+        "rows": [0, 300],
+        "of": 300,
+    }
+    with open_run(tmp_path / "store", config) as run:
+        np.save(run.folder / positives.FILE, np.zeros((300, 2, 8, 8, 3), np.uint8))
+        run.finish()
+    with pytest.raises(Problem, match="with the channels last: run the notebook that makes them again"):
+        positives.read(tmp_path / "store", anchors)
+    with pytest.raises(Problem, match="channels last"):
+        positives.merge([tmp_path / "store"], tmp_path / "merged")
+    candidates = Noise().generate(anchors.images, 2, 0)
+    if renew == "make":
+        positives.make(tmp_path / "store", anchors, Noise(), k=2)
+    else:
+        positives.keep(tmp_path / "store", anchors, candidates, Noise.settings)
+    assert positives.read(tmp_path / "store", anchors).shape == (300, 2, 3, 8, 8)
 
 
 def test_a_missing_last_shard_is_noticed(tmp_path):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -120,7 +119,7 @@ def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch)
         positives.make(tmp_path / name, anchors, generator, k=9, shard=shard)
     positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "merged")
     whole, merged = (positives.read(tmp_path / name, anchors) for name in ("whole", "merged"))
-    assert whole.shape == (5, 9, 32, 32, 3) and np.array_equal(whole, merged)
+    assert whole.shape == (5, 9, 3, 32, 32) and torch.equal(whole, merged)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +242,7 @@ def test_shards_of_edits_equal_the_whole_store(folder, tmp_path, monkeypatch):
         positives.make(tmp_path / name, anchors, pix2pix(folder, steps=1), k=2, shard=shard)
     positives.merge([tmp_path / "shard0", tmp_path / "shard1"], tmp_path / "merged")
     whole, merged = (positives.read(tmp_path / name, anchors) for name in ("whole", "merged"))
-    assert np.array_equal(whole, merged) and len(np.unique(whole)) > 10
+    assert torch.equal(whole, merged) and len(whole.unique()) > 10
 
 
 def test_a_missing_model_or_a_bad_template_gets_one_clear_sentence(folder, tmp_path, monkeypatch):

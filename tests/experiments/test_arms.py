@@ -1,6 +1,5 @@
 """The arms are the methods they say, take equal steps, and their claims are differences over seeds."""
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -23,7 +22,7 @@ def small(tmp_path) -> arms.Arms:
     train = catalog.load("scenes", "train", n=40)
     clean = catalog.load("scenes", "test", n=20)
     sets = {"clean": lambda: clean, "+fog-1": lambda: clean}
-    black = np.zeros((40, 1, 32, 32, 3), np.uint8)
+    black = torch.zeros(40, 1, 3, 32, 32, dtype=torch.uint8)
     config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=arms.PLAIN)
     return arms.Arms(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
 

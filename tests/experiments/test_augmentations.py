@@ -19,7 +19,7 @@ SHORT = dict(steps=4, batch=10)
 @pytest.fixture(scope="module")
 def task():
     train, test = catalog.load("scenes", "train", n=40), catalog.load("scenes", "test", n=30)
-    edited = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 32, 3), dtype=np.uint8)
+    edited = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 3, 3, 32, 32), dtype=np.uint8))
     fractals = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return Task("general", train, test, edited, fractals)
 
@@ -41,7 +41,7 @@ def test_every_augmentation_has_the_same_steps(tmp_path, task):
 
 def test_a_training_without_edits_does_not_depend_on_them(tmp_path, task):
     plain, _ = augmentations.learn(tmp_path, task, "none", **SHORT)
-    other = dataclasses.replace(task, edited=task.edited[::-1])
+    other = dataclasses.replace(task, edited=task.edited.flip(0))
     assert augmentations.learn(tmp_path, other, "none", **SHORT)[0].config == plain.config
     mixed, _ = augmentations.learn(tmp_path, task, "diffusemix", **SHORT)
     again, _ = augmentations.learn(tmp_path / "other", other, "diffusemix", **SHORT)

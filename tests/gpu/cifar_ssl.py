@@ -57,7 +57,7 @@ def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, unet: U
 
 
 def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors: catalog.Images):
-    """One candidate after another for all anchors, in as many steps as there is time for: (N, K, H, W, 3)."""
+    """One candidate after another for all anchors, in as many steps as there is time for: (N, K, 3, H, W)."""
 
     def candidate(steps: int, k: int, images: torch.Tensor) -> torch.Tensor:
         mixing = BottleneckMixing(unet, w=W, steps=steps, anchor_time=ANCHOR_TIME)
@@ -84,7 +84,7 @@ def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors: catalog.Image
     sitting.results.show("20 anchors", anchors.images[:20])
     for images in rounds:
         sitting.results.show("a positive of each", images[:20])
-    return torch.stack(rounds, 1).permute(0, 1, 3, 4, 2).contiguous().numpy()
+    return torch.stack(rounds, 1)
 
 
 def config(sitting: Sitting, arm: str, epochs: int) -> pretrain.Config:

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from pretend_card import CUDA, PretendCard, on_a_pretend_card
@@ -32,7 +31,7 @@ def some_images(n=32):
 
 
 def some_positives(n=32, k=2):
-    return np.random.default_rng(0).integers(0, 256, (n, k, 32, 32, 3), dtype=np.uint8)
+    return torch.randint(0, 256, (n, k, 3, 32, 32), dtype=torch.uint8)
 
 
 def narrow(network, **changes):

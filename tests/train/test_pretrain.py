@@ -53,7 +53,7 @@ def some_images(n=24, seed=0):
 
 
 def some_positives(n=24, k=3):
-    return np.random.default_rng(0).integers(0, 256, (n, k, 16, 16, 3), dtype=np.uint8)
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, k, 3, 16, 16), dtype=np.uint8))
 
 
 def config(method, **changes):
@@ -250,7 +250,7 @@ def test_every_role_is_given_the_images_of_its_own_anchors(name, pair, third):
     """Pixels say which image they are of: row r is r, its candidate c is 100 + 3 r + c."""
     pixels = torch.arange(24, dtype=torch.uint8)[:, None, None, None].expand(24, 3, 16, 16).contiguous()
     images = dataclasses.replace(some_images(), images=pixels)
-    made = np.broadcast_to((100 + np.arange(72, dtype=np.uint8)).reshape(24, 3, 1, 1, 1), (24, 3, 16, 16, 3))
+    made = (100 + torch.arange(72, dtype=torch.uint8)).view(24, 3, 1, 1, 1).expand(24, 3, 3, 16, 16)
     trainer = pretrain._Training(config(name, views=("plain", "plain")), methods.recipe(name), images, made, HERE)
     rows, candidates = torch.tensor([5, 0, 23, 7]), torch.tensor([2, 0, 1, -1 if pair == "either" else 1])
     views, *more = trainer._views(rows, candidates, torch.Generator().manual_seed(0))

@@ -4,7 +4,6 @@ import pandas as pd
 import torch
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.data import positives
 from synpos_lib.lab import figures
 from synpos_lib.lab.explore.panel import image, panel
 
@@ -16,7 +15,7 @@ def partners_of(anchor: int, train, store, judge, friends: dict[str, torch.Tenso
     """
     if not 0 <= anchor < len(train):
         raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(train) - 1}")
-    made = positives.pictures(store[anchor])  # (K, 3, H, W)
+    made = store[anchor]  # (K, 3, H, W)
     kinds = {"synthetic": (made, judge.labels(made)["what"])}
     kinds |= {name: (train.images[near[anchor]], train.labels[near[anchor]]) for name, near in friends.items()}
     rows = [
