@@ -23,7 +23,6 @@ class Linear(NamedTuple):
     top5: float
     weight: Tensor  # (classes, D)
     bias: Tensor  # (classes,)
-    encoder: str  # online or ema
 
 
 def linear_evaluation(
@@ -40,7 +39,7 @@ def linear_evaluation(
     plain, flipped, test = encoder(train_images), encoder(train_images, flip=True), encoder(test_images)
     weight, bias = fit(plain, flipped, train_labels, learning_rate=learning_rate, seed=seed)
     top1, top5 = accuracy(test @ weight.T + bias, test_labels)
-    return Linear(top1, top5, weight, bias, encoder.which)
+    return Linear(top1, top5, weight, bias)
 
 
 def fit(
