@@ -4,17 +4,17 @@ import numpy as np
 import torch
 
 from synpos_lib.core import runtime
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.knn import knn_accuracy
-from synpos_lib.train import collapse
 
 
 def knn_probe(train, asked):
     """For pretrain: kNN accuracy (train's images vote, the labels of `asked` are asked for), and healthy features?"""
 
-    def probe(encoder) -> dict[str, float]:
+    def probe(encoder) -> dict[str, float | str]:
         z, z_asked, z_mirrored = encoder(train.images), encoder(asked.images), encoder(asked.images, flip=True)
         health = collapse.monitor(z_asked[:1000], z_mirrored[:1000])
-        return {"knn": knn_accuracy(z, train.labels, z_asked, asked.labels), **health}
+        return {"knn": knn_accuracy(z, train.labels, z_asked, asked.labels), **health, **collapse.warning(health)}
 
     return probe
 

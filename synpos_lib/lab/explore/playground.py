@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from synpos_lib.core import runtime
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
 from synpos_lib.lab.explore.panel import image, panel
-from synpos_lib.train import collapse
 
 KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
 BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none": "only 'the same'"}
