@@ -108,7 +108,7 @@ def untrained(run: Run) -> Frozen:
 
 
 def _frozen(config: Config, method: Method | Wrapper, width: int) -> Frozen:
-    network = method.encoder.to(runtime.device()).to(memory_format=torch.channels_last).eval()
+    network = method.encoder.to(memory_format=torch.channels_last).to(runtime.device()).eval()
     return Frozen(network, width, *views.NORMALIZATION[config.normalization])
 
 
@@ -139,7 +139,7 @@ class Training:
         self.steps = len(images) // config.batch
         runtime.seed_all(config.seed)
         self.method, self.width = build(config)
-        self.method.to(here.device).to(memory_format=torch.channels_last)
+        self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
             self.method = synchronise_batchnorm(self.method)
         self.learning_rate = config.learning_rate or self.recipe.learning_rate * config.batch / self.recipe.batch
