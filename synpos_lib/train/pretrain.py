@@ -82,12 +82,9 @@ def pretrain(
         "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
     }
     code = ("synpos_lib.train.pretrain", "synpos_lib.methods.clsp", "synpos_lib.methods.mixdiff", recipe.module)
-    if not here.first:
-        if not here.from_first(None):
-            Training(config, images, positives, here).train()
-        return None
-    with open_run(folder, described, code) as run:
-        if not here.from_first(run.done):
+    opening: contextlib.AbstractContextManager[Run | None] = contextlib.nullcontext()
+    with open_run(folder, described, code) if here.first else opening as run:
+        if not here.from_first(run is not None and run.done):
             Training(config, images, positives, here).train(run, probe, on_epoch)
     return run
 
@@ -235,14 +232,12 @@ class Training:
         if role in ("both views", "unpaired"):
             paired = (candidates >= 0).to(where, non_blocking=True)
             real = torch.where(paired[:, None, None, None], synthetic, real)
-        sources = (real, real, synthetic) if role in ("pull", "second view", "third view") else (real, real)
-        view0, view1, *third = (
-            views.apply(source, parameters.part(mine), self.mean, self.std)
-            for source, parameters in zip(sources, drawn, strict=False)
-        )
+        pair = [views.apply(real, view.part(mine), self.mean, self.std) for view in drawn[:2]]
         if self.labels is not None:
-            return [view0, view1], None, self.labels[rows].to(where, non_blocking=True)
-        return [view0, view1], *third
+            return pair, None, self.labels[rows].to(where, non_blocking=True)
+        if role in ("pull", "second view", "third view"):
+            return pair, views.apply(synthetic, drawn[2].part(mine), self.mean, self.std)
+        return (pair,)
 
     # ---------------------------------------------------------------------------------- state and messages
 
@@ -254,33 +249,26 @@ class Training:
 
     def _report(self, run: Run, row: dict) -> None:
         if runtime.in_batch():
-            extra = f"  kNN {row['knn']:.3f}  rank {row['rank']:.1f}" if "knn" in row else ""
-            print(
-                f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}{extra}"
-                f"  {row['images_per_second']:.0f} images/s",
-                flush=True,
-            )
+            text = f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}"
+            text += f"  kNN {row['knn']:.3f}  rank {row['rank']:.1f}" if "knn" in row else ""
+            print(f"{text}  {row['images_per_second']:.0f} images/s", flush=True)
         if "warning" in row:
             print(f"{run.name}: {row['warning']}", flush=True)
 
     def _refuse_nan(self, run: Run, epoch: int, losses: Tensor) -> None:
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            saved = epoch // self.config.save_every * self.config.save_every
-            good = f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet"
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise Problem(
-                f"the loss became {losses[bad[0, 0]].item()} at step {bad[0, 0].item() + 1} of epoch {epoch + 1} "
-                f"(learning rate {rate:.3g}): lower learning_rate or lengthen warmup; {good}"
-            )
+        if losses.isfinite().all():
+            return
+        step = int((~losses.isfinite()).nonzero()[0])
+        saved = epoch // self.config.save_every * self.config.save_every
+        good = f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet"
+        raise Problem(
+            f"the loss became {losses[step].item()} at step {step + 1} of epoch {epoch + 1} (learning rate "
+            f"{self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or lengthen warmup; {good}"
+        )
 
     def _state(self, epoch: int) -> dict[str, Any]:
-        return {
-            "epoch": epoch,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": runtime.random_state(),
-        }
+        state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"epoch": epoch, **state, "random": runtime.random_state()}
 
     def _restore(self, run: Run | None) -> int:
         """Go on from the checkpoint, if there is one; the epoch to start with."""
