@@ -33,4 +33,4 @@ def at_start(name: str, pair: list[Tensor], labels: Tensor, *, encoder: str = "s
 def _loss(method: Method | Wrapper, pair: list[Tensor], labels: Tensor | None) -> float:
     """The loss as in training; whatever it draws, it draws alike each time."""
     with runtime.own_randomness(0), torch.no_grad():
-        return method(pair, *(() if labels is None else (None, labels)))[0].item()
+        return method.loss(pair, *(() if labels is None else (None, labels)))[0].item()

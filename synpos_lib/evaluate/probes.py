@@ -11,20 +11,20 @@ from synpos_lib.core import runtime
 from synpos_lib.data.catalog import Images
 from synpos_lib.diffusion.features import blocks, pooled
 from synpos_lib.diffusion.unet import UNet
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.evaluate.linear_and_knn import factors
-from synpos_lib.train import collapse
 from synpos_lib.train.frozen import Frozen
 
 
-def knn_probe(train: Images, test: Images) -> Callable[[Frozen], dict[str, float]]:
+def knn_probe(train: Images, test: Images) -> Callable[[Frozen], dict[str, float | str]]:
     """For pretrain: kNN accuracy on `test`, with the images of `train` as voters, and the health of the features."""
     y, y_test = factors(train, test)["what"]
 
-    def probe(encoder: Frozen) -> dict[str, float]:
+    def probe(encoder: Frozen) -> dict[str, float | str]:
         z, z_test, z_mirrored = encoder(train.images), encoder(test.images), encoder(test.images, flip=True)
         health = collapse.monitor(z_test[:1000], z_mirrored[:1000])
-        return {"knn": knn_accuracy(z, y, z_test, y_test), **health}
+        return {"knn": knn_accuracy(z, y, z_test, y_test), **health, **collapse.warning(health)}
 
     return probe
 

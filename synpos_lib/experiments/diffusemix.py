@@ -151,7 +151,7 @@ def learn(
         config |= {"diffusemix": source.settings, "prompts": list(prompts or range(task.edited.shape[1]))}
     epochs = max(1, round(steps / (len(task.train) // batch)))
     path = folder / run_name(task.train.name, task.name, variant or augmentation, seed)
-    recipe_of = classify.RECIPES[recipe] | {"epochs": epochs, "batch": batch, "save_every": max(1, epochs // 5)}
+    recipe_of = classify.SETTINGS[recipe] | {"epochs": epochs, "batch": batch, "save_every": max(1, epochs // 5)}
     run = classify.train(
         path, model, task.train.images, {"what": task.train.labels}, config, seed=seed, **recipe_of, **how
     )

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_grad
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from synpos_lib.core.errors import Problem
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 Value = TypeVar("Value")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Method(nn.Module):
@@ -57,9 +57,6 @@ class Method(nn.Module):
             if isinstance(part, Queue | Progress):
                 part.after_step(progress)
 
-    def forward(self, *inputs: Any) -> Loss:  # what multi-process wrappers call
-        return self.loss(*inputs)
-
 
 class Progress(nn.Module):
     """The share of the training that is over: a number on the CPU, so that reading it never waits for a GPU.
@@ -100,9 +97,6 @@ class Wrapper(nn.Module):
 
     def after_step(self, progress: float) -> None:
         self.base.after_step(progress)
-
-    def forward(self, *inputs: Any) -> Loss:
-        return self.loss(*inputs)
 
 
 class Momentum(Method):
@@ -236,9 +230,26 @@ def full_precision(loss: Callable[..., Value]) -> Callable[..., Value]:
 # ----------------------------------------------------------------------------------------- processes
 
 
+class _Gather(torch.autograd.Function):
+    """Concatenate over processes; the gradients of all processes are summed on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.batch = len(z)
+        parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, z.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad[dist.get_rank() * ctx.batch :][: ctx.batch]
+
+
 def gather(z: Tensor) -> Tensor:
-    """The batches of all processes, in order of rank, with gradient; the batch itself in a single process."""
-    return torch.cat(dist_grad.all_gather(z.contiguous())) if processes() > 1 else z
+    """The batches of all processes, in order of rank; the batch itself when there is only one process."""
+    return _Gather.apply(z) if processes() > 1 else z
 
 
 def share(z: Tensor) -> Tensor:
@@ -283,7 +294,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             return y.to(x.dtype)
 
 
-def synchronise_batchnorm(module: nn.Module) -> nn.Module:
+def synchronise_batchnorm(module: Network) -> Network:
     """Let every BatchNorm see the batches of all processes, so that several equal one."""
     if next(module.parameters()).is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)

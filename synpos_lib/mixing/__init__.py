@@ -7,6 +7,7 @@ Each is a function of a batch, (x, y, draw) -> (x, y); DiffuseMix must know whic
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,41 +15,28 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.mixing import alone, pairs
 from synpos_lib.mixing.diffusemix import DiffuseMix
 
-NAMES = (
-    "none",
-    "mixup",
-    "cutmix",
-    "manifold mixup",
-    "saliencymix",
-    "guided-sr",
-    "pixmix",
-    "augmix",
-    "randaugment",
-    "cutout",
-    "diffusemix",
-    "diffusemix + cutmix",
-)
-_MIXES = {
+_MIXES: dict[str, Any] = {
+    "none": None,
     "mixup": pairs.mixup,
     "cutmix": pairs.cutmix,
+    "manifold mixup": pairs.manifold_mixup,
     "saliencymix": pairs.saliencymix,
     "guided-sr": pairs.guided_sr,
+    "pixmix": alone.pixmix,
     "augmix": alone.augmix,
     "randaugment": alone.randaugment,
     "cutout": alone.cutout,
 }
+NAMES = (*_MIXES, "diffusemix", "diffusemix + cutmix")
 
 
-def by_name(name: str, *, encoder: nn.Module, fractals: Tensor, source: DiffuseMix) -> dict:
+def by_name(name: str, *, encoder: nn.Module | None, fractals: Tensor, source: DiffuseMix) -> dict[str, Any]:
     """What `classify.train` is given for this augmentation; each takes of the ingredients what it needs."""
     if name not in NAMES:
         raise Problem(f"unknown augmentation '{name}' ({suggest(name, NAMES)})")
-    words = name.split(" + ")
-    how: dict = {"source": source} if "diffusemix" in words else {}
-    if words[-1] == "manifold mixup":
-        how["mix"] = partial(pairs.manifold_mixup, encoder=encoder)
-    elif words[-1] == "pixmix":
-        how["mix"] = partial(alone.pixmix, pictures=fractals)
-    elif words[-1] in _MIXES:
-        how["mix"] = _MIXES[words[-1]]
-    return how
+    first, last = name.split(" + ")[0], name.split(" + ")[-1]
+    ingredients: dict[str, dict[str, Any]] = {"manifold mixup": {"encoder": encoder}, "pixmix": {"pictures": fractals}}
+    options: dict[str, Any] = {"source": source} if first == "diffusemix" else {}
+    if mix := _MIXES.get(last):
+        options["mix"] = partial(mix, **ingredients.get(last, {}))
+    return options

@@ -9,8 +9,9 @@ through them in groups of eight.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms import v2
 
-from synpos_lib.mixing.pairs import drawing_from
+from synpos_lib.mixing.pairs import boxes, drawing_from
 
 GROUP = 8
 
@@ -21,14 +22,9 @@ def cutout(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]
     Grey is the mean of the normalised images, the zero of the released code, whose square for CIFAR-10 has 16 pixels.
     https://arxiv.org/abs/1708.04552
     """
-    inside = torch.ones(len(x), 1, 1, 1, dtype=torch.bool)
-    for axis in (2, 3):
-        size, reach = x.shape[axis], x.shape[axis] // 4
-        centre = torch.randint(size, (len(x), 1), generator=draw)
-        place = torch.arange(size) - centre  # (B, size)
-        inside = inside & ((place >= -reach) & (place < reach)).unflatten(
-            1, (1, size, 1) if axis == 2 else (1, 1, size)
-        )
+    height, width = x.shape[2:]
+    row, column = (torch.randint(n, (len(x),), generator=draw) for n in (height, width))
+    inside = boxes((row, column), (height // 4, width // 4), (height, width))
     return torch.where(inside.to(x.device), 0.5, x), y
 
 
@@ -38,19 +34,15 @@ def augmix(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]
     Severity 3, without the four operations that are also test corruptions, as in the paper; and without the paper's
     extra loss, which asks the predictions of three mixtures to agree.
     """
-    from torchvision.transforms.v2 import AugMix
-
-    return _in_groups(AugMix(severity=3, all_ops=False), x, draw), y
+    return _in_groups(v2.AugMix(severity=3, all_ops=False), x, draw), y
 
 
 def randaugment(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two of fourteen operations at magnitude 9 of 30, torchvision's setting.  https://arxiv.org/abs/1909.13719"""
-    from torchvision.transforms.v2 import RandAugment
-
-    return _in_groups(RandAugment(num_ops=2, magnitude=9), x, draw), y
+    return _in_groups(v2.RandAugment(num_ops=2, magnitude=9), x, draw), y
 
 
-def _in_groups(transform, x: Tensor, draw: torch.Generator) -> Tensor:
+def _in_groups(transform: v2.Transform, x: Tensor, draw: torch.Generator) -> Tensor:
     pixels = (x * 255).round().to(torch.uint8)
     with drawing_from(draw, x):
         return torch.cat([transform(part) for part in pixels.split(GROUP)]).float() / 255
@@ -98,36 +90,30 @@ def multiply(x: Tensor, z: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def strengths(n: int, beta: float, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """(a, b): half of them from Beta(beta, 1) and Beta(1, beta), the others 1 + Beta(1, beta) and -Beta(1, beta)."""
-    u, v, w = torch.rand(3, n, generator=draw).clamp(1e-6, 1 - 1e-6)
-    high, low, low_too = u ** (1 / beta), 1 - v ** (1 / beta), 1 - w ** (1 / beta)  # Beta(b, 1), Beta(1, b), Beta(1, b)
+    u, v, w = torch.rand(3, n, generator=draw).clamp(1e-6, 1 - 1e-6) ** (1 / beta)  # from Beta(beta, 1), each
     weaken = _coin(n, draw)
-    return torch.where(weaken, high, 1 + low_too), torch.where(weaken, low, -low)
+    return torch.where(weaken, u, 1 + (1 - w)), torch.where(weaken, 1 - v, v - 1)
 
 
 def change(x: Tensor, draw: torch.Generator) -> Tensor:
     """One of nine operations for each image, with strength uniform in 0.1 to 3 of 10."""
-    n = len(x)
-    which = torch.randint(len(OPERATIONS), (n,), generator=draw)
-    level = 0.1 + 2.9 * torch.rand(n, generator=draw)
-    sign = torch.where(_coin(n, draw), -1.0, 1.0)
+    which = torch.randint(len(OPERATIONS), (len(x),), generator=draw)
+    level = 0.1 + 2.9 * torch.rand(len(x), generator=draw)
+    sign = torch.where(_coin(len(x), draw), -1.0, 1.0)
     out = x.clone()
     for i, operation in enumerate(OPERATIONS):
-        mine = (which == i).nonzero()[:, 0]
-        if len(mine):
-            out[mine.to(x.device)] = operation(x[mine.to(x.device)], level[mine], sign[mine])
+        rows = (which == i).nonzero()[:, 0]
+        if len(rows):
+            out[rows.to(x.device)] = operation(x[rows.to(x.device)], level[rows], sign[rows])
     return out
 
 
 def autocontrast(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    from torchvision.transforms.v2.functional import autocontrast
-
-    return autocontrast(x)
+    return v2.functional.autocontrast(x)
 
 
 def equalize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    from torchvision.transforms.v2.functional import equalize
-
-    return equalize((x * 255).round().to(torch.uint8)).float() / 255
+    return v2.functional.equalize((x * 255).round().to(torch.uint8)).float() / 255
 
 
 def posterize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
@@ -169,11 +155,11 @@ def _pixels(size: int, level: Tensor, sign: Tensor) -> Tensor:
     return 2 * sign * (level * size / 30).int() / size
 
 
-def _warp(x: Tensor, *matrix, right: Tensor | float = 0.0, down: Tensor | float = 0.0) -> Tensor:
+def _warp(x: Tensor, *matrix: Tensor | float, right: Tensor | float = 0.0, down: Tensor | float = 0.0) -> Tensor:
     """Pixel (i, j) from where the 2 × 2 matrix sends it, counted from the middle; black comes in from outside."""
     a, b, c, d = matrix
     rows = [torch.as_tensor(v, dtype=torch.float32).expand(len(x)) for v in (a, b, right, c, d, down)]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3).to(x.device), x.shape, align_corners=False)
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3).to(x.device), [*x.shape], align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 
 

@@ -9,6 +9,8 @@ code's. Differs from both in: an image is mixed with probability `share`, afresh
 mixed image beside each original; code: one for each prompt), and what is blank is what shows nothing (`blank`).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -49,17 +51,13 @@ def seam(n: int, height: int, width: int, draw: torch.Generator) -> Tensor:
     return masks[torch.randint(2, (n,), generator=draw)][:, None]
 
 
-def nothing(n: int, height: int, width: int, draw: torch.Generator) -> Tensor:
-    """Nothing of the original stays: generated images only, the ablation."""
-    return torch.zeros(n, 1, height, width)
-
-
-def everything(n: int, height: int, width: int, draw: torch.Generator) -> Tensor:
-    """The original stays as it is: fractals only, the control."""
-    return torch.ones(n, 1, height, width)
-
-
-MASKS = {"halves": halves, "seam": seam, "nothing": nothing, "everything": everything}
+Masks = Callable[[int, int, int, torch.Generator], Tensor]
+MASKS: dict[str, Masks] = {
+    "halves": halves,
+    "seam": seam,
+    "nothing": lambda n, height, width, draw: torch.zeros(n, 1, height, width),  # edits only: the ablation
+    "everything": lambda n, height, width, draw: torch.ones(n, 1, height, width),  # fractals only: the control
+}
 
 
 def concatenate(original: Tensor, edited: Tensor, mask: Tensor) -> Tensor:
@@ -83,12 +81,19 @@ def blank(images: Tensor) -> Tensor:
 
 
 def stages(
-    original: Tensor, edited: Tensor, fractals: Tensor, draw: torch.Generator, *, masks=halves, weight: float = 0.2
+    original: Tensor,
+    edited: Tensor,
+    fractals: Tensor,
+    draw: torch.Generator,
+    *,
+    masks: Masks = halves,
+    weight: float = 0.2,
 ) -> dict[str, Tensor]:
     """Images on their way from the original to what is trained on; a blank edit is replaced by its original."""
     edited = torch.where(blank(edited)[:, None, None, None], original, edited)
-    hybrid = concatenate(original, edited, masks(len(original), *original.shape[2:], draw))
-    blended = blend(hybrid, fractals[torch.randint(len(fractals), (len(original),), generator=draw)], weight)
+    n, _, height, width = original.shape
+    hybrid = concatenate(original, edited, masks(n, height, width, draw))
+    blended = blend(hybrid, fractals[torch.randint(len(fractals), (n,), generator=draw)], weight)
     return {"original": original, "edited": edited, "concatenated": hybrid, "blended": blended}
 
 

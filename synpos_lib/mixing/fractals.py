@@ -27,14 +27,12 @@ def load(folder: str, size: int, *, n: int = 1000) -> Tensor:
 
 def draw(n: int, size: int, *, seed: int = 0) -> Tensor:
     """n fractals, iterated function systems and escape-time sets in turn: uint8 (n, 3, size, size)."""
-    made = []
+    batches = []
     for i in range(0, n, BATCH):
         rng = runtime.generator(seed, "fractals", i)
-        parts = function_systems(BATCH // 2, FINER * size, rng), escape_times(BATCH // 2, FINER * size, rng)
-        made.append(F.avg_pool2d(torch.stack(parts, 1).flatten(0, 1), FINER)[: n - i])
-    return (
-        torch.cat(made).clamp(0, 1).mul(255).round().to(torch.uint8) if made else torch.empty(0, 3, size, size).byte()
-    )
+        kinds = function_systems(BATCH // 2, FINER * size, rng), escape_times(BATCH // 2, FINER * size, rng)
+        batches.append(F.avg_pool2d(torch.stack(kinds, 1).flatten(0, 1), FINER)[: n - i])
+    return torch.cat(batches).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
 def from_folder(folder: str | Path, size: int) -> Tensor:
@@ -48,14 +46,14 @@ def from_folder(folder: str | Path, size: int) -> Tensor:
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise Problem(f"no fractal pictures in {folder}: give a folder with some, or leave it empty to draw them")
-    made = []
+    pictures = []
     for path in paths:
         try:
             with Image.open(path) as picture:
-                made.append(pil_to_tensor(ImageOps.fit(picture.convert("RGB"), (size, size))))
+                pictures.append(pil_to_tensor(ImageOps.fit(picture.convert("RGB"), (size, size))))
         except (OSError, ValueError) as error:
             raise Problem(f"the fractal picture {path} cannot be read ({error}): replace or remove it") from error
-    return torch.stack(made)
+    return torch.stack(pictures)
 
 
 # ---------------------------------------------------------------------------- iterated function systems
@@ -82,11 +80,10 @@ def function_systems(n: int, size: int, rng: torch.Generator, *, maps: int = 4, 
         if step > 15:
             place = ((x - middle) / reach * 0.5 + 0.5) * size
             inside = ((place >= 0) & (place < size)).all(2)
-            cell = (row * size + place[..., 1].clamp(0, size - 1).long()) * size + place[..., 0].clamp(
-                0, size - 1
-            ).long()
-            count.index_add_(0, cell[inside], torch.ones(int(inside.sum())))
-            tint.index_add_(0, cell[inside], colour[inside])
+            column, line = place.clamp(0, size - 1).long().unbind(2)
+            cell = ((row * size + line) * size + column)[inside]
+            count.index_add_(0, cell, torch.ones(len(cell)))
+            tint.index_add_(0, cell, colour[inside])
     count, tint = (part.view(n, 1, size, size) for part in (count, tint / count.clamp_min(1)))
     light = (1 + count).log() / (1 + count.amax((2, 3), keepdim=True)).log()
     ground = 0.45 * _palette(_waves(n, size, rng), rng)
@@ -121,9 +118,7 @@ def escape_times(n: int, size: int, rng: torch.Generator, *, steps: int = 48) ->
         far = z.abs()
         out = (far > 16) & (time == steps)
         time[out] = step + 1 - torch.log2(far[out].log() / math.log(16.0)).clamp(0, 1)
-        z = torch.where(far > 16, torch.zeros_like(z), z)  # it is gone; keep the numbers small
-        if step == 0:
-            c = c.expand_as(z).contiguous()
+        z = torch.where(far > 16, 0, z)  # it is gone; keep the numbers small
     value = (time / steps)[:, None].clamp(0, 1) ** 0.4
     inside = (time == steps)[:, None]
     return torch.where(inside, 0.3, 1.0) * _palette(1.7 * value, rng)

@@ -8,10 +8,12 @@ CutMix, SaliencyMix and Guided-SR half of the batches, at random, stay as they a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from synpos_lib.train.encoders import stages
 
@@ -30,20 +32,16 @@ def _half_of_the_time(draw: torch.Generator) -> bool:
 
 def mixup(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """x <- lambda x_a + (1 - lambda) x_b, y likewise; lambda from Beta(1, 1).  https://arxiv.org/abs/1710.09412"""
-    from torchvision.transforms.v2 import MixUp
-
     with drawing_from(draw, x):
-        return MixUp(alpha=1.0)(x, y)
+        return v2.MixUp(alpha=1.0)(x, y)
 
 
 def cutmix(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """A box of x_b in x_a, y by area; 1 - area from Beta(1, 1).  https://arxiv.org/abs/1905.04899"""
-    from torchvision.transforms.v2 import CutMix
-
     if _half_of_the_time(draw):
         return x, y
     with drawing_from(draw, x):
-        return CutMix(alpha=1.0)(x, y)
+        return v2.CutMix(alpha=1.0)(x, y)
 
 
 def manifold_mixup(x: Tensor, y: Tensor, draw: torch.Generator, encoder: nn.Module) -> tuple[Tensor, Tensor]:
@@ -62,7 +60,7 @@ def manifold_mixup(x: Tensor, y: Tensor, draw: torch.Generator, encoder: nn.Modu
     if layer == 0:
         return mixed(x), mixed(y)
 
-    def once(module, inputs, h):
+    def once(module: nn.Module, inputs: Any, h: Tensor) -> Tensor:
         handle.remove()
         return mixed(h)
 
@@ -82,16 +80,17 @@ def saliencymix(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Te
     other = torch.randperm(n, generator=draw).to(x.device)
     side = float(torch.rand((), generator=draw)) ** 0.5  # area from Beta(1, 1), which is uniform
     top = saliency(x[other]).flatten(1).argmax(1)  # (B,)
-    inside = _within(top // width, int(height * side), height)[:, :, None]
-    inside = (inside & _within(top % width, int(width * side), width)[:, None])[:, None]  # (B, 1, H, W)
-    kept = 1 - inside.float().mean((1, 2, 3))[:, None]
-    return torch.where(inside, x[other], x), kept * y + (1 - kept) * y[other]
+    reach = int(height * side) // 2, int(width * side) // 2
+    inside = boxes((top // width, top % width), reach, (height, width))
+    share = 1 - inside.float().mean((1, 2, 3))[:, None]
+    return torch.where(inside, x[other], x), share * y + (1 - share) * y[other]
 
 
-def _within(centre: Tensor, length: int, size: int) -> Tensor:
-    """Which of `size` places lie in [centre - length // 2, centre + length // 2): (B,) -> (B, size)."""
-    distance = torch.arange(size, device=centre.device) - centre[:, None]
-    return (distance >= -(length // 2)) & (distance < length // 2)
+def boxes(centre: tuple[Tensor, Tensor], reach: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Which pixels lie in [centre - reach, centre + reach), by row and column: (B,), (B,) -> (B, 1, H, W) bool."""
+    away = [torch.arange(n, device=c.device) - c[:, None] for c, n in zip(centre, size, strict=True)]
+    rows, columns = ((d >= -r) & (d < r) for d, r in zip(away, reach, strict=True))
+    return (rows[:, :, None] & columns[:, None])[:, None]
 
 
 def guided_sr(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -116,13 +115,11 @@ def saliency(x: Tensor) -> Tensor:
 
     What the spectrum has beyond its own local mean stands out.  Hou & Zhang 2007, https://doi.org/10.1109/CVPR.2007.383267
     """
-    from torchvision.transforms.v2.functional import gaussian_blur, rgb_to_grayscale
-
-    spectrum = torch.fft.fft2(rgb_to_grayscale(x.float()))  # (B, 1, H, W)
+    spectrum = torch.fft.fft2(v2.functional.rgb_to_grayscale(x.float()))  # (B, 1, H, W)
     level = spectrum.abs().clamp_min(1e-5).log()
     residual = level - F.avg_pool2d(F.pad(level, [1] * 4, mode="replicate"), 3, 1)
     stands_out = torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs()
-    return gaussian_blur(stands_out, [7, 7], [3.0, 3.0])[:, 0]
+    return v2.functional.gaussian_blur(stands_out, [7, 7], [3.0, 3.0])[:, 0]
 
 
 def disagreeing_pairs(distance: Tensor) -> Tensor:

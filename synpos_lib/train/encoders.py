@@ -22,7 +22,7 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(outside)
         self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outside)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or inside != outside:
             self.shortcut = nn.Sequential(nn.Conv2d(inside, outside, 1, stride, bias=False), nn.BatchNorm2d(outside))
 
@@ -72,7 +72,8 @@ def preactresnet18() -> tuple[nn.Module, int]:
 
     He et al. 2016, https://arxiv.org/abs/1603.05027
     """
-    layers, inside = [nn.Conv2d(3, 64, 3, 1, 1, bias=False)], 64
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False)]
+    inside = 64
     for outside, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         layers.append(nn.Sequential(PreActBlock(inside, outside, stride), PreActBlock(outside, outside, 1)))
         inside = outside
@@ -83,7 +84,7 @@ def resnet(depth: int, stem: str = "cifar") -> tuple[nn.Module, int]:
     """torchvision's ResNet without its classifier, with the stem for 32×32 images ("cifar") or its own ("imagenet")."""
     from torchvision import models
 
-    encoder = getattr(models, f"resnet{depth}")(weights=None)
+    encoder = models.get_model(f"resnet{depth}", weights=None)
     width = encoder.fc.in_features
     encoder.fc = nn.Identity()
     if stem == "cifar":
@@ -93,23 +94,16 @@ def resnet(depth: int, stem: str = "cifar") -> tuple[nn.Module, int]:
     return encoder, width
 
 
-class ViT(nn.Module):
-    """torchvision's Vision Transformer in the small size of DINO: 12 blocks of width 384; features = class token."""
-
-    def __init__(self, image: int, patch: int):
-        super().__init__()
-        from torchvision.models import VisionTransformer
-
-        self.network = VisionTransformer(image, patch, num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536)
-        self.network.heads = nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)
-
-
 def vit_small(image: int = 32, patch: int = 4) -> tuple[nn.Module, int]:
-    """ViT-S; 4-pixel patches for 32×32 images, 16 for 224×224."""
-    return ViT(image, patch), 384
+    """torchvision's Vision Transformer in the small size of DINO: 12 blocks of width 384; features = class token.
+
+    4-pixel patches for 32×32 images, 16 for 224×224.
+    """
+    from torchvision.models import VisionTransformer
+
+    encoder = VisionTransformer(image, patch, num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536)
+    encoder.heads = nn.Identity()
+    return encoder, 384
 
 
 ENCODERS = {
@@ -137,7 +131,7 @@ def stages(encoder: nn.Module) -> list[nn.Module]:
     parts = dict(encoder.named_children())
     if "layer1" in parts:  # torchvision's
         return [parts[f"layer{i}"] for i in (1, 2, 3, 4)]
-    found = [part for part in parts.values() if isinstance(part, Block | nn.Sequential)]
-    if not found:
+    stages: list[nn.Module] = [part for part in parts.values() if isinstance(part, Block | nn.Sequential)]
+    if not stages:
         raise Problem(f"a {type(encoder).__name__} has no residual stages, so its hidden features can't be mixed")
-    return found
+    return stages

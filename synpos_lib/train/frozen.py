@@ -11,13 +11,12 @@ from synpos_lib.data import views
 
 @dataclass(frozen=True)
 class Frozen:
-    """An encoder to be evaluated, and which one it is: "online", or "ema" for the momentum copy."""
+    """An encoder to be evaluated, with the normalisation that it was trained with."""
 
     network: nn.Module
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    which: str = "online"
 
     def __call__(self, images: Tensor, *, flip: bool = False, batch: int = 500) -> Tensor:
         """Features of images as they are, or mirrored: uint8 (N, 3, H, W) -> (N, D) float32 on the processor."""

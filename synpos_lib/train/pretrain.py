@@ -6,7 +6,7 @@
 Everything random is drawn from the seed and the epoch, for the whole batch (but for dropout and the pairs of feature
 transformation): a run that was killed goes on as if it had not been, and several processes compute what one would.
 Within an epoch nothing waits for a GPU: images and positives are on it if they fit, and what is random is drawn there.
-Labels only reach the kNN probe and SupCon. The learning rate changes every step, where the released code changes it
+Labels only reach the probe and SupCon. The learning rate changes every step, where the released code changes it
 every epoch.
 """
 
@@ -15,9 +15,10 @@ import dataclasses
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +29,13 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.train import collapse, encoders, optim
+from synpos_lib.data.catalog import Images
+from synpos_lib.methods.parts import Loss, Method, Wrapper, synchronise_batchnorm
+from synpos_lib.train import encoders, optim
 from synpos_lib.train.frozen import Frozen
+
+Probe = Callable[[Frozen], Mapping[str, float | str]]  # what an encoder is worth; a "warning" among it is printed
+OnEpoch = Callable[[list[dict]], None]  # sees the metrics of all epochs so far
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,14 @@ class Config:
     encoder: str = "small"
     epochs: int = 200
     batch: int = 256  # images per step, over all processes
-    accumulate: int = 1  # parts that a batch is cut into when memory is short; each part is its own contrast
     optimizer: str | None = None  # sgd, lars or adamw
     learning_rate: float | None = None  # at this batch; None: the recipe's, in proportion to the batch
     weight_decay: float | None = None
     warmup: int | None = None  # epochs; None: 10, or a tenth of a short training
     views: tuple[str, str] | None = None  # names of augmentations
     normalization: str = "other"  # cifar10, cifar100, stl10, imagenet or other
-    hyperparameters: dict = field(default_factory=dict)  # of the method, such as lambda_ or temperature
-    probe_every: int = 10  # epochs between kNN probes; the last epoch always has one
+    hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the method, such as pull_weight or temperature
+    probe_every: int = 10  # epochs between probes; the last epoch always has one
     save_every: int = 10  # epochs between checkpoints
     seed: int = 0
 
@@ -56,16 +61,16 @@ class Config:
 def pretrain(
     folder: Path,
     config: Config,
-    images,
+    images: Images,
     positives: Tensor | None = None,
     *,
-    probe: Callable[[Frozen], dict[str, float]] | None = None,
-    on_epoch: Callable[[list[dict]], None] | None = None,
+    probe: Probe | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Run | None:
     """Train, continue or reuse the run of this configuration on these images; only the first process gets the run.
 
     `images` are as from `data.catalog.load`, `positives` (N, K, 3, H, W) as from `data.positives.read`. `probe`,
-    such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs; `on_epoch` sees all metrics.
+    such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs.
     """
     recipe = methods.recipe(config.method)
     _check(config, recipe, images, positives)
@@ -73,38 +78,33 @@ def pretrain(
     described = {
         **dataclasses.asdict(config),
         "images": images.fingerprint,
-        "positives": _fingerprint(positives) if recipe.needs_positives else None,
+        "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
     }
     code = ("synpos_lib.train.pretrain", *recipe.modules)
-    if not here.first:
-        if not here.from_first(None):
-            _Training(config, recipe, images, positives, here).train(None, None, None)
-        return None
-    with open_run(folder, described, code) as run:
-        if not here.from_first(run.done):
-            _Training(config, recipe, images, positives, here).train(run, probe, on_epoch)
+    opening: contextlib.AbstractContextManager[Run | None] = contextlib.nullcontext()
+    with open_run(folder, described, code) if here.first else opening as run:
+        if not here.from_first(run is not None and run.done):
+            Training(config, images, positives, here).train(run, probe, on_epoch)
     return run
 
 
-def load_encoder(run: Run, which: str = "online") -> Frozen:
-    """The trained encoder of a finished run, "online" or "ema" (the momentum copy), ready to be evaluated."""
-    method, width = build(config_of(run))
+def load_encoder(run: Run) -> Frozen:
+    """The trained encoder of a finished run, ready to be evaluated."""
+    config = config_of(run)
+    method, width = build(config)
     method.load_state_dict(run.final()["method"])
-    if which not in ("online", "ema"):
-        raise Problem(f"unknown encoder '{which}' ({suggest(which, ('online', 'ema'))})")
-    network = method.encoder if which == "online" else method.target_encoder
-    if network is None:
-        raise Problem(f"{run.config['method']} has no momentum encoder: ask for the online one")
-    network.to(runtime.device(), memory_format=torch.channels_last).eval()
-    return Frozen(network, width, *views.NORMALIZATION[run.config["normalization"]], which)
+    return _frozen(config, method, width)
 
 
 def untrained(run: Run) -> Frozen:
     """The encoder that a run started from, before its first step."""
     config = config_of(run)
     with runtime.own_randomness(config.seed):
-        method, width = build(config)
-    network = method.encoder.to(runtime.device(), memory_format=torch.channels_last).eval()
+        return _frozen(config, *build(config))
+
+
+def _frozen(config: Config, method: Method | Wrapper, width: int) -> Frozen:
+    network = method.encoder.to(memory_format=torch.channels_last).to(runtime.device()).eval()
     return Frozen(network, width, *views.NORMALIZATION[config.normalization])
 
 
@@ -113,90 +113,84 @@ def config_of(run: Run) -> Config:
     return Config(**{field.name: run.config[field.name] for field in dataclasses.fields(Config)})
 
 
-def build(config: Config):
+def build(config: Config) -> tuple[Method | Wrapper, int]:
     """The untrained method of a configuration, and the width of its features."""
     encoder, width = encoders.by_name(config.encoder)
     return methods.build(config.method, encoder, width, **config.hyperparameters), width
 
 
-class _Training:
+class Training:
     """One process's part of a training."""
 
-    def __init__(self, config: Config, recipe: methods.Recipe, images, positives, here: Processes):
-        self.config, self.recipe, self.here = config, recipe, here
-        self.labels = images.labels if recipe.needs_labels else None
-        self.images, self.positives = images.images, positives  # (N, 3, H, W), (N, K, 3, H, W)
-        positives = positives if recipe.needs_positives else None
-        if runtime.fits(images.images.nbytes + (0 if positives is None else positives.nbytes), here.device):
-            self.images = images.images.to(here.device)
+    def __init__(self, config: Config, images: Images, positives: Tensor | None, here: Processes):
+        self.config, self.recipe, self.here = config, methods.recipe(config.method), here
+        self.images, self.labels = images.images, images.labels if self.recipe.needs_labels else None
+        self.positives = positives if self.recipe.needs_positives else None  # (N, K, 3, H, W)
+        if runtime.fits(self.images.nbytes + (0 if self.positives is None else self.positives.nbytes), here.device):
+            self.images = self.images.to(here.device)
             self.labels = None if self.labels is None else self.labels.to(here.device)
-            self.positives = None if positives is None else positives.to(here.device)
-        self.augmentations = [views.by_name(name) for name in config.views or recipe.views]
+            self.positives = None if self.positives is None else self.positives.to(here.device)
+        self.augmentations = [views.by_name(name) for name in config.views or self.recipe.views]
         self.mean, self.std = views.NORMALIZATION[config.normalization]
         self.steps = len(images) // config.batch
         runtime.seed_all(config.seed)
         self.method, self.width = build(config)
-        self.method.to(here.device, memory_format=torch.channels_last)
+        self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
-            from synpos_lib.methods.parts import synchronise_batchnorm
-
             self.method = synchronise_batchnorm(self.method)
-        decay = recipe.weight_decay if config.weight_decay is None else config.weight_decay
-        self.learning_rate = config.learning_rate or recipe.learning_rate * config.batch / recipe.batch
-        self.optimizer = optim.make(
-            config.optimizer or recipe.optimizer, self.method, learning_rate=self.learning_rate, weight_decay=decay
-        )
-        self.wrapped = here.accelerator.prepare(self.method) if here.accelerator else self.method
+        self.learning_rate = config.learning_rate or self.recipe.learning_rate * config.batch / self.recipe.batch
+        decay = self.recipe.weight_decay if config.weight_decay is None else config.weight_decay
+        optimizer = config.optimizer or self.recipe.optimizer
+        self.optimizer = optim.make(optimizer, self.method, learning_rate=self.learning_rate, weight_decay=decay)
         self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)
         if self.compiled:
             for encoder in filter(None, (self.method.encoder, self.method.target_encoder)):
                 encoder.compile()
 
-    def train(self, run: Run | None, probe, on_epoch) -> None:
-        first = self._restore(run)
+    def train(self, run: Run | None = None, probe: Probe | None = None, on_epoch: OnEpoch | None = None) -> None:
+        """Train the epochs that are left; the run and what is done with it are the first process's."""
+        config, first = self.config, self._restore(run)
         rows = run.metrics() if run else []
-        epochs = range(first, self.config.epochs)
-        quiet = run is None or runtime.in_batch()
-        for epoch in epochs if quiet else runtime.progress(epochs, f"{run.name}: epochs"):
+        epochs: Iterable[int] = range(first, config.epochs)
+        for epoch in runtime.progress(epochs, f"{run.name}: epochs") if run and not runtime.in_batch() else epochs:
             since = time.monotonic()
             losses, parts = self._epoch(epoch)
             if run is None:
                 continue
             self._refuse_nan(run, epoch, losses)
-            row = {"epoch": epoch + 1, "loss": losses.mean().item(), **parts}
-            last = epoch + 1 == self.config.epochs
-            if probe is not None and (last or (epoch + 1) % self.config.probe_every == 0):
+            done, last = epoch + 1, epoch + 1 == config.epochs
+            row = {"epoch": done, "loss": losses.mean().item(), **parts}
+            if probe is not None and (last or done % config.probe_every == 0):
                 row |= self.ask(probe)
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-            row["images_per_second"] = round(self.steps * self.config.batch / (time.monotonic() - since), 1)
-            row = {key: round(v, 5) if isinstance(v, float) else v for key, v in row.items()}
+            row["images_per_second"] = round(self.steps * config.batch / (time.monotonic() - since), 1)
+            row = {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
             run.log(**row)
             rows.append(row)
-            self._say(run, row)
+            self._report(run, row)
             if on_epoch:
                 on_epoch(rows)
-            if last or (epoch + 1) % self.config.save_every == 0:
-                run.save(self._state(epoch + 1))
+            if last or done % config.save_every == 0:
+                run.save(self._state(done))
         if run is not None:
             passing = ("epoch", "learning_rate", "images_per_second")
-            run.finish(**{key: v for key, v in rows[-1].items() if key not in passing}, epochs=self.config.epochs)
+            run.finish(**{key: v for key, v in rows[-1].items() if key not in passing}, epochs=config.epochs)
 
     # ---------------------------------------------------------------------------------------- one epoch
 
     def _epoch(self, epoch: int) -> tuple[Tensor, dict[str, float]]:
         """Train one epoch; the losses of its steps, and the mean of each part of the loss."""
         draw = runtime.generator(self.config.seed, "epoch", epoch)
-        rows, candidates = (drawn.to(self.images.device) for drawn in self._order(draw))
-        total_steps = self.config.epochs * self.steps
-        warmup = self.config.warmup if self.config.warmup is not None else min(10, self.config.epochs // 10)
+        rows, candidates = (drawn.to(self.images.device) for drawn in self.order(draw))
+        config, total_steps = self.config, self.config.epochs * self.steps
+        warmup = config.warmup if config.warmup is not None else min(10, config.epochs // 10)
         losses, parts = [], []
-        self.wrapped.train()
+        self.method.train()
         for i in range(self.steps):
             step = epoch * self.steps + i
-            factor = optim.warmup_cosine(step, total_steps, warmup * self.steps)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * factor
-            batch = slice(i * self.config.batch, (i + 1) * self.config.batch)
+                group["lr"] = self.learning_rate * optim.warmup_cosine(step, total_steps, warmup * self.steps)
+            batch = slice(i * config.batch, (i + 1) * config.batch)
             loss, part = self.step(rows[batch], candidates[batch], draw)
             self.method.after_step((step + 1) / total_steps)
             losses.append(loss)
@@ -204,100 +198,80 @@ class _Training:
         means = {name: torch.stack([part[name] for part in parts]).mean().item() for name in parts[0]}
         return torch.stack(losses), means
 
-    def _order(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    def order(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """The images of an epoch and, for each, which of its candidates; -1: the image itself."""
-        n = len(self.images)
+        n, k = len(self.images), 1 if self.positives is None else self.positives.shape[1]
         if self.recipe.role == "unpaired":
-            return methods.load("adainf.inflate")(n, self.positives.shape[1], generator=draw)
-        k = self.positives.shape[1] if self.recipe.needs_positives else 1
+            return methods.load("adainf.inflate")(n, k, generator=draw)
         return torch.randperm(n, generator=draw), torch.randint(k, (n,), generator=draw)
 
-    def step(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def step(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> Loss:
         """One optimiser step on these images: the loss and its parts."""
         self.optimizer.zero_grad(set_to_none=True)
-        share = len(rows) // self.config.accumulate
-        total, parts = 0.0, {}
-        for start in range(0, share * self.config.accumulate, share):
-            chunk = slice(start, start + share)
-            inputs = self._views(rows[chunk], candidates[chunk], draw)
-            with runtime.autocast(self.here.device):
-                loss, part = self.wrapped(*inputs)
-            loss = loss / self.config.accumulate
-            if self.here.accelerator:
-                self.here.accelerator.backward(loss)
-            else:
-                loss.backward()
-            total = total + loss.detach()
-            parts = {key: parts.get(key, 0.0) + value / self.config.accumulate for key, value in part.items()}
+        inputs = self.inputs(rows, candidates, draw)
+        with runtime.autocast(self.here.device):
+            loss, parts = self.method.loss(*inputs)
+        loss.backward()
+        self.here.average_gradients(self.method)
         self.optimizer.step()
-        return total, parts
+        return loss.detach(), parts
 
-    def _views(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> tuple:
-        """What the method is given, for this process's share of a batch: two views, and what its role asks for."""
-        size, where = self.images.shape[2:], self.here.device
-        drawn = [views.draw(len(rows), how, *size, draw, where) for how in (*self.augmentations, self.augmentations[1])]
+    def inputs(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> tuple:
+        """What the method is given, for this process's share of a batch: two views, and what its role needs."""
+        size, where, role = self.images.shape[2:], self.here.device, self.recipe.role
+        augmentations = (*self.augmentations, self.augmentations[1])
+        drawn = [views.draw(len(rows), augmentation, size[0], size[1], draw, where) for augmentation in augmentations]
         share = len(rows) // self.here.count
         mine = slice(self.here.rank * share, (self.here.rank + 1) * share)
         rows, candidates = rows[mine], candidates[mine]
         real = self.images[rows].to(where, non_blocking=True)
-        role = self.recipe.role
-        made = self._made(rows, candidates) if role in ("pull", "second view", "both views", "unpaired") else None
+        synthetic = real
+        if self.positives is not None:
+            synthetic = self.positives[rows, candidates.clamp_min(0)].to(where, non_blocking=True)
         if role in ("both views", "unpaired"):
-            synthetic = (candidates >= 0).to(where, non_blocking=True)
-            real = torch.where(synthetic[:, None, None, None], made, real)
-        sources = [real, real, real if role == "third view" else made]
-        pair = [views.apply(sources[v], drawn[v].part(mine), self.mean, self.std) for v in range(2)]
+            paired = (candidates >= 0).to(where, non_blocking=True)
+            real = torch.where(paired[:, None, None, None], synthetic, real)
+        pair = [views.apply(real, view.part(mine), self.mean, self.std) for view in drawn[:2]]
         if self.labels is not None:
             return pair, None, self.labels[rows].to(where, non_blocking=True)
         if role in ("pull", "second view", "third view"):
-            return pair, views.apply(sources[2], drawn[2].part(mine), self.mean, self.std)
+            return pair, views.apply(synthetic, drawn[2].part(mine), self.mean, self.std)
         return (pair,)
 
-    def _made(self, rows: Tensor, candidates: Tensor) -> Tensor:
-        """Synthetic images: (B, 3, H, W) uint8."""
-        return self.positives[rows, candidates.clamp_min(0)].to(self.here.device, non_blocking=True)
+    # ---------------------------------------------------------------------------------- state and messages
 
-    # ----------------------------------------------------------------------------------- state and words
-
-    def ask(self, probe: Callable[[Frozen], dict[str, float]]) -> dict[str, float]:
-        """What the probe says of the online encoder as it is now, from a random state of its own."""
-        as_it_is = torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext()
-        with runtime.own_randomness(0), as_it_is:
+    def ask(self, probe: Probe) -> Mapping[str, float | str]:
+        """The probe's answer about the online encoder as it is now, from a random state of its own."""
+        eager = torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext()
+        with runtime.own_randomness(0), eager:
             return probe(Frozen(self.method.encoder, self.width, self.mean, self.std))
 
-    def _say(self, run: Run, row: dict) -> None:
+    def _report(self, run: Run, row: dict) -> None:
         if runtime.in_batch():
-            extra = f"  kNN {row['knn']:.3f}  rank {row['rank']:.1f}" if "knn" in row else ""
-            print(
-                f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}{extra}"
-                f"  {row['images_per_second']:.0f} images/s",
-                flush=True,
-            )
-        if "rank" in row and (trouble := collapse.verdict(row)):
-            print(f"{run.name}: {trouble}; a lower learning rate or a longer warm-up is the usual cure", flush=True)
+            text = f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}"
+            text += f"  kNN {row['knn']:.3f}  rank {row['rank']:.1f}" if "knn" in row else ""
+            print(f"{text}  {row['images_per_second']:.0f} images/s", flush=True)
+        if "warning" in row:
+            print(f"{run.name}: {row['warning']}", flush=True)
 
     def _refuse_nan(self, run: Run, epoch: int, losses: Tensor) -> None:
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            saved = epoch // self.config.save_every * self.config.save_every
-            good = f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet"
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise Problem(
-                f"the loss became {losses[bad[0, 0]].item()} at step {bad[0, 0].item() + 1} of epoch {epoch + 1} "
-                f"(learning rate {rate:.3g}): lower learning_rate or lengthen warmup; {good}"
-            )
+        if losses.isfinite().all():
+            return
+        step = int((~losses.isfinite()).nonzero()[0])
+        saved = epoch // self.config.save_every * self.config.save_every
+        good = f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet"
+        raise Problem(
+            f"the loss became {losses[step].item()} at step {step + 1} of epoch {epoch + 1} (learning rate "
+            f"{self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or lengthen warmup; {good}"
+        )
 
-    def _state(self, epoch: int) -> dict:
-        return {
-            "epoch": epoch,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": runtime.random_state(),
-        }
+    def _state(self, epoch: int) -> dict[str, Any]:
+        state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"epoch": epoch, **state, "random": runtime.random_state()}
 
     def _restore(self, run: Run | None) -> int:
         """Go on from the checkpoint, if there is one; the epoch to start with."""
-        state = self.here.from_first(run.load() if run else None)
+        state: Any = self.here.from_first(run.load() if run else None)
         if state is None:
             return 0
         self.method.load_state_dict(state["method"])
@@ -306,16 +280,15 @@ class _Training:
         return state["epoch"]
 
 
-def _check(config: Config, recipe: methods.Recipe, images, positives) -> None:
-    """One clear sentence before anything starts."""
+def _check(config: Config, recipe: methods.Recipe, images: Images, positives: Tensor | None) -> None:
+    """Refuse a configuration that cannot be trained on these images before anything starts."""
     count = int(os.environ.get("WORLD_SIZE", 1))
-    parts = config.accumulate * count
     if config.batch > len(images):
         raise Problem(f"a batch of {config.batch} is more than the {len(images)} images of '{images.name}'")
-    if config.batch % parts or config.batch // parts < 2:
+    if config.batch % count or config.batch // count < 2:
         raise Problem(
-            f"a batch of {config.batch} cannot be cut into {config.accumulate} accumulated parts for {count} "
-            f"processes with at least 2 images each"
+            f"a batch of {config.batch} cannot be shared out evenly among {count} processes with at least 2 images "
+            f"each: choose a multiple of {count}"
         )
     if config.normalization not in views.NORMALIZATION:
         near = suggest(config.normalization, views.NORMALIZATION)
@@ -334,8 +307,8 @@ def _check(config: Config, recipe: methods.Recipe, images, positives) -> None:
         )
 
 
-def _fingerprint(positives: Tensor) -> str:
+def _digest(positives: Tensor) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for start in range(0, len(positives), 1000):
-        digest.update(positives[start : start + 1000].contiguous().numpy())
+        digest.update(positives[start : start + 1000].contiguous().numpy().data)
     return digest.hexdigest()

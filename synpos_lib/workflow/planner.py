@@ -263,7 +263,6 @@ def _training_step(encoder: str) -> tuple[Callable, int]:
     """A step of SimCLR on noise, augmentation and optimiser included, and its passes."""
     import torch
 
-    from synpos_lib import methods
     from synpos_lib.data.catalog import Images
     from synpos_lib.train import pretrain
 
@@ -272,7 +271,7 @@ def _training_step(encoder: str) -> tuple[Callable, int]:
     shape = (batch, 3, side, side)
     noise = Images(torch.randint(256, shape, dtype=torch.uint8), None, None, (), "noise", "train", "noise")
     config = pretrain.Config(method="simclr", encoder=encoder, batch=batch)
-    training = pretrain._Training(config, methods.recipe("simclr"), noise, None, pretrain.processes())
+    training = pretrain.Training(config, noise, None, pretrain.processes())
     training.method.train()
     draw = torch.Generator().manual_seed(0)
 

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
-from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.data.catalog import Images
 from synpos_lib.data.views import NORMALIZATION
@@ -104,8 +103,7 @@ def ours(images: torch.Tensor, batch: int, encoder: str = "resnet18", compiled: 
     """A step, and only its augmentation; as within an epoch, nobody waits for the loss."""
     config = pretrain.Config(method="simclr", encoder=encoder, batch=batch, normalization="cifar10")
     data = Images(images, None, None, (), "noise", "train", "noise")
-    recipe = methods.recipe("simclr")
-    training = pretrain._Training(config, recipe, data, None, pretrain.processes())
+    training = pretrain.Training(config, data, None, pretrain.processes())
     training.method.train()
     if compiled:
         training.method.encoder.compile()
@@ -119,7 +117,7 @@ def ours(images: torch.Tensor, batch: int, encoder: str = "resnet18", compiled: 
         training.step(*rows())
         training.method.after_step(0.5)
 
-    return step, lambda: training._views(*rows())
+    return step, lambda: training.inputs(*rows())
 
 
 def seconds(step: Step, steps: int) -> list[float]:

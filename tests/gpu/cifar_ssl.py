@@ -18,10 +18,11 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.diffusion.unet import UNet, UNetConfig
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.evaluate.linear_and_knn import linear_and_knn
 from synpos_lib.evaluate.probes import linear_accuracy
-from synpos_lib.train import collapse, pretrain
+from synpos_lib.train import pretrain
 
 ARMS = ("clsp-simclr", "simclr", "simclr-aug")
 K, W, ANCHOR_TIME = 2, 0.1, 1.0  # candidates; the paper's w, and its s = t

@@ -61,11 +61,11 @@ def test_the_pretend_card_notices_what_a_card_would():
 def test_no_step_of_pretraining_waits(name, fits):
     config = pretrain.Config(method=name, encoder="tiny", batch=8, epochs=2)
     with PretendCard() as card, mock.patch.object(runtime, "fits", lambda size, where: fits):
-        trainer = pretrain._Training(config, methods.recipe(name), some_images(), some_positives(), HERE)
+        trainer = pretrain.Training(config, some_images(), some_positives(), HERE)
         assert next(trainer.method.parameters()).device == CUDA
         assert trainer.images.device.type == ("cuda" if fits else "cpu")
         draw = torch.Generator().manual_seed(0)
-        rows, candidates = (part.to(trainer.images.device) for part in trainer._order(draw))
+        rows, candidates = (part.to(trainer.images.device) for part in trainer.order(draw))
         for step in range(2):
             before = len(card.waits)  # the first step moves what stays there
             trainer.step(rows[:8], candidates[:8], draw)

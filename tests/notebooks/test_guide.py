@@ -13,6 +13,7 @@ from PIL import Image
 
 from synpos_lib import methods
 from synpos_lib.data import catalog
+from synpos_lib.evaluate.at_start import at_start
 from synpos_lib.lab import parameters
 from synpos_lib.methods import Recipe
 from synpos_lib.workflow import profiles
@@ -46,6 +47,9 @@ def test_the_method_of_the_readme_is_its_formula_and_trains(simsiam):
     assert torch.allclose(total, naive, atol=1e-5)
     total.backward()
     assert all(weight.grad is not None for weight in method.parameters())
+    assert "Differs from the reference in" in sys.modules[methods.recipe(simsiam).module].__doc__
+    start = at_start(simsiam, [torch.rand(6, 3, 32, 32) for _ in range(2)], torch.arange(6))
+    assert start["family"] == "prediction" and -1 <= start["loss"] <= 1 and not start["negatives"]
     for name in (f"clsp-{simsiam}", f"{simsiam}-aug", f"mixdiff-{simsiam}"):
         total, _ = methods.build(name, encoder, 16, hidden=8, out=8, bottleneck=4).loss(views[:2], views[2])
         assert total.isfinite()
@@ -64,8 +68,8 @@ def photographs(tmp_path, monkeypatch):
 
 
 def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, tmp_path, monkeypatch):
-    there = {split: catalog.load(f"folder:{photographs}", split) for split in ("train", "val", "test")}
-    assert there["train"].images.shape[1:] == (3, 32, 32)
+    images = {split: catalog.load(f"folder:{photographs}", split) for split in ("train", "val", "test")}
+    assert images["train"].images.shape[1:] == (3, 32, 32)
     shutil.copytree(parameters.notebooks_folder(), tmp_path / "notebooks")
     guide = (parameters.notebooks_folder() / "README.md").read_text().split("## Using your own images")[1]
     block = re.search(r"```yaml\n(.*?)```", guide, re.DOTALL)[1].replace("/data/birds", str(photographs))
@@ -79,7 +83,7 @@ def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, 
     for job in jobs:
         for name in splits.keys() & job.parameters.keys():
             split = odd.get((job.notebook, name), splits[name])
-            assert job.parameters[name] <= len(there[split]), (job.notebook, name)
+            assert job.parameters[name] <= len(images[split]), (job.notebook, name)
 
 
 def test_every_notebook_of_the_reading_plan_exists():

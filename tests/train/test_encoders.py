@@ -50,7 +50,7 @@ def test_stages_get_coarser(name):
 
 
 def test_a_network_without_stages_is_named():
-    with pytest.raises(Problem, match="ViT has no residual stages"):
+    with pytest.raises(Problem, match="VisionTransformer has no residual stages"):
         encoders.stages(encoders.by_name("vit-small")[0])
 
 

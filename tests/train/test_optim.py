@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.train import optim
 
 
@@ -24,6 +25,21 @@ def test_lars_equals_its_formula(rate):
         optimizer.step()
     torch.testing.assert_close(layer.weight.data, w)
     torch.testing.assert_close(layer.bias.data, b)
+
+
+def test_lars_makes_room_for_its_momentum_once(monkeypatch):
+    layer, made = nn.Linear(4, 3), []
+    monkeypatch.setattr(torch, "zeros_like", lambda p, zeros=torch.zeros_like: made.append(p) or zeros(p))
+    optimizer = optim.make("lars", layer, learning_rate=0.1, weight_decay=0.0)
+    for _ in range(3):
+        layer.weight.grad, layer.bias.grad = torch.randn(3, 4), torch.randn(3)
+        optimizer.step()
+    assert len(made) == 2
+
+
+def test_an_unknown_optimizer_is_answered_with_the_nearest():
+    with pytest.raises(Problem, match="unknown optimizer 'lasr' .did you mean 'lars'"):
+        optim.make("lasr", nn.Linear(2, 2), learning_rate=0.1, weight_decay=0.0)
 
 
 def test_momentum_copies_are_not_optimised():

@@ -17,9 +17,7 @@ from synpos_lib.lab.explore.panel import image, panel
 from synpos_lib.train.frozen import Frozen
 
 
-def partners_of(
-    anchor: int, train: Images, store: Tensor, judge: Judge, neighbours: dict[str, Tensor]
-) -> pd.DataFrame:
+def partners_of(anchor: int, train: Images, store: Tensor, judge: Judge, neighbours: dict[str, Tensor]) -> pd.DataFrame:
     """Every partner of one anchor: where it comes from, its image, its species, and whether it is false.
 
     `neighbours` has for each row name the neighbours (N, k) of every image; the judge names the synthetic images.

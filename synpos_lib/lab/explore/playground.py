@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from synpos_lib.core import runtime
+from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
 from synpos_lib.lab.explore.panel import SLOW, WIDE, image, panel
 from synpos_lib.methods.byol import prediction_error
 from synpos_lib.methods.clsp import pull
 from synpos_lib.methods.simclr import nt_xent
-from synpos_lib.train import collapse
 
 KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
 BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none": "only 'the same'"}

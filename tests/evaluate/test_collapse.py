@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from synpos_lib.train import collapse
+from synpos_lib.evaluate import collapse
 
 
 def test_spread_over_the_sphere():

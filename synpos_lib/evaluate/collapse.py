@@ -1,5 +1,7 @@
 """How healthy a representation is: does it vary, in how many directions, are views close and images spread out?"""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -39,9 +41,15 @@ def monitor(z0: Tensor, z1: Tensor) -> dict[str, float]:
     }
 
 
+def warning(health: dict[str, float]) -> dict[str, str]:
+    """What a training's probe adds to its answer when the features have collapsed: a "warning"."""
+    words = verdict(health)
+    return {"warning": f"{words}; a lower learning rate or a longer warm-up is the usual cure"} if words else {}
+
+
 def verdict(health: dict[str, float]) -> str:
-    """Plain words when the features have collapsed, else nothing."""
-    if not all(value == value for value in health.values()):
+    """A sentence when the features have collapsed, else nothing."""
+    if any(math.isnan(health[name]) for name in ("std", "rank", "alignment", "uniformity")):
         return "diverged: the features are not numbers"
     if health["std"] < 0.02:
         return f"collapsed: all images have nearly the same features (std {health['std']:.3f} of 1)"
