@@ -7,7 +7,7 @@ import pytest
 from browsing import REPOSITORY, SCREENSHOTS
 
 from synpos_lib.core import files
-from synpos_lib.workflow import index, pages
+from synpos_lib.workflow import pages
 
 pytestmark = pytest.mark.slow
 NAME = "00_start_here"
@@ -48,7 +48,7 @@ def written(tmp_path_factory):
     files.write_bytes(pages.slides_of(path), pages.to_slides(path).encode())
     note = json.loads((here / "figures" / f"{NAME}.toy.json").read_text())
     files.write_json(here / "jobs" / f"{NAME}.json", {"seconds": 3, "provenance": note["provenance"]})
-    index.write("smoke", here, [NAME])
+    pages.write_index("smoke", here, [NAME])
     return here
 
 
