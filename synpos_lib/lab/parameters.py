@@ -12,6 +12,8 @@ from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.methods import METHODS
 
+REPORT = "13_report"  # the notebook that gathers what the others have kept
+
 
 @dataclass(frozen=True)
 class Parameter:

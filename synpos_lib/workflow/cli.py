@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from synpos_lib.core.errors import Problem, suggest
 
-USAGE = "./run_all.sh [WHAT] [options] [-- options for Snakemake]"
 HELP = """WHAT is one of
 
   PROFILE         run the notebooks with a profile's parameters: {profiles} (default: quick)
@@ -22,13 +21,31 @@ HELP = """WHAT is one of
   handout FOLDER  write the notebooks for a class: FOLDER/student without solutions, FOLDER/teacher with them
   record PROFILE  keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed
 """
-EPILOG = """
-What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
+EPILOG = """What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
+OPTIONS = {
+    "--only": "these notebooks, and what they need that is not finished",
+    "--from": "this notebook and all that follow",
+    "--dry-run": "print what would run, with which parameters, why, and the time, memory and disk it should take",
+    "--jobs": "run N notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)",
+    "--retrain": "train where shipped weights would be used; later starts use what was trained",
+    "--download": "allow datasets to be downloaded into the folder named by SYNPOS_DATA",
+    "--as": "with record: the name to keep it under (default: the profile's)",
+    "--help": "show this",
+}
+WITHOUT_PROFILE = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # other words, and what each needs
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 TIME_OF_TESTS = "The tests take about 5 minutes on two cores with AVX-512, and 10 to 12 without."
-NUMERIC = ("diffusion", "evaluate", "methods", "mixing", "train", "data/test_corruptions.py", "data/test_views.py")
+NUMERIC: tuple[str, ...] = (
+    "diffusion",
+    "evaluate",
+    "methods",
+    "mixing",
+    "train",
+    "data/test_corruptions.py",
+    "data/test_views.py",
+)
 NUMERIC += ("experiments", "core/test_runtime.py")  # tests that compute
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
@@ -46,27 +63,25 @@ class Parser(argparse.ArgumentParser):
         raise Problem(f"{message.removeprefix('argument ')} (see ./run_all.sh --help)")
 
 
-def options() -> Parser:
-    """The options, each with its help."""
+def parser() -> Parser:
+    """The parser of the command line, with its help."""
     from synpos_lib.workflow.profiles import profile_names
 
-    layout = argparse.RawDescriptionHelpFormatter
-    help_text = HELP.format(profiles=", ".join(profile_names()))
-    parser = Parser(usage=USAGE, description=help_text, epilog=EPILOG, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(
+        usage="./run_all.sh [WHAT] [options] [-- options for Snakemake]",
+        description=HELP.format(profiles=", ".join(profile_names())),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     choice = parser.add_mutually_exclusive_group()
-    add = choice.add_argument
-    add("--only", metavar="02,07", type=_notebooks, action="extend", help="these notebooks, and what they need")
-    add("--from", metavar="05", dest="start", help="this notebook and all that follow")
-    add = parser.add_argument
-    add("--dry-run", action="store_true", help="print what would run, with which parameters, why, and what it costs")
-    jobs = "run N independent notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)"
-    add("--jobs", metavar="N", type=_whole_number, help=jobs)
-    retrain = "train where shipped weights would be used; later starts use what was trained"
-    add("--retrain", action="store_true", help=retrain)
-    download = "allow datasets to be downloaded into the folder named by SYNPOS_DATA"
-    add("--download", action="store_true", help=download)
-    add("--as", metavar="NAME", dest="name", type=_plain_name, help="with record: its name (default: the profile's)")
+    choice.add_argument("--only", metavar="02,07", type=_notebooks, action="extend", help=OPTIONS["--only"])
+    choice.add_argument("--from", metavar="05", dest="start", help=OPTIONS["--from"])
+    parser.add_argument("--jobs", metavar="N", type=_whole_number, default=usual_jobs(), help=OPTIONS["--jobs"])
+    parser.add_argument("--as", metavar="NAME", dest="name", type=_plain_name, help=OPTIONS["--as"])
+    for name in ("--dry-run", "--retrain", "--download"):
+        parser.add_argument(name, action="store_true", help=OPTIONS[name])
     return parser
 
 
@@ -93,35 +108,25 @@ def parse(words: list[str]) -> argparse.Namespace:
     """Read the command line; an unknown word is refused with the nearest right one."""
     from synpos_lib.workflow.profiles import profile_names
 
-    parser, cut = options(), words.index("--") if "--" in words else len(words)
-    request, unknown = parser.parse_known_intermixed_args(words[:cut])
-    names = [name for action in parser._actions for name in action.option_strings]
-    for word in unknown:
-        raise Problem(f"unknown option '{word}' ({suggest(word.partition('=')[0], names)})")
-    commands = {name: "" for name in profile_names()} | {
-        "test": "",
-        "lab": "",
-        "handout": "FOLDER",
-        "record": "PROFILE",
-    }
-    request.what, *targets = request.words or ["quick"]
+    cut = words.index("--") if "--" in words else len(words)
+    request, unknown = parser().parse_known_intermixed_args(words[:cut])
+    request.snakemake = words[cut + 1 :]
+    request.what, *rest = request.words or ["quick"]
+    commands = dict.fromkeys(profile_names(), "") | WITHOUT_PROFILE
+    if unknown:
+        raise Problem(f"unknown option '{unknown[0]}' ({suggest(unknown[0].partition('=')[0], OPTIONS)})")
     if request.what not in commands:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
-    operand = commands[request.what]
-    if len(targets) != bool(operand):
-        usage = f"./run_all.sh {request.what} {operand}".strip()
-        raise Problem(f"'{' '.join(request.words)}' should be `{usage}`: give exactly that")
-    request.target = "".join(targets)
+    if len(rest) != bool(commands[request.what]):
+        usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
+        raise Problem(f"'{' '.join(request.words)}' should be `{usage}`: give no more and no less")
+    request.target = "".join(rest)
     if request.what == "record" and request.target not in profile_names():
         raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profile_names())})")
-    request.snakemake = words[cut + 1 :]
-    options_of_run = {"only", "start", "dry_run", "jobs", "retrain", "download", "snakemake"}
-    allowed = {"record": {"name"}, **dict.fromkeys(("test", "lab", "handout"), set())}.get(request.what, options_of_run)
-    for name in options_of_run | {"name"}:
-        if getattr(request, name) and name not in allowed:
-            option = {"name": "--as", "start": "--from", "snakemake": "--"}.get(name, f"--{name.replace('_', '-')}")
-            raise Problem(f"{option} does not go with '{request.what}': leave it out")
-    request.jobs = request.jobs or usual_jobs()
+    options = {word.partition("=")[0] for word in words[: cut + 1] if word.startswith("--")}
+    allowed = {"record": {"--as"}} | {name: set() for name in ("test", "lab", "handout")}
+    for option in sorted(options - allowed.get(request.what, options - {"--as"})):
+        raise Problem(f"{option} does not go with '{request.what}': leave it out")
     return request
 
 

@@ -63,8 +63,8 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
             step = Step(job, names, job_fingerprint(notebook, job.parameters), {})
             step.why = _judge(step, profile, steps)
             steps[job.name] = step
-    earlier = watch.try_read(folder(profile) / "plan.json").get("jobs", {})
-    marks = {name: [step.mark, earlier.get(name, {})] for name, step in steps.items()}
+    marks = [(name, step.mark) for name, step in steps.items()]
+    marks += watch.try_read(folder(profile) / "plan.json").get("jobs", {}).items()  # of those that began and failed
     for name, cost in planner.costs(jobs, marks).items():
         steps[name].cost = cost
     return steps
@@ -166,7 +166,8 @@ def describe(profile: str, steps: list[Step], jobs: int) -> str:
     duration = planner.time_for(waiting, jobs) if waiting else "none"
     lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {duration}")
     if waiting:
-        lines += [*planner.summary(waiting, jobs), profiles.gpu_hours(profile)]
+        lines += [f"memory: {planner.memory_for(waiting, jobs)}", f"disk: {planner.disk_for(waiting)}"]
+        lines.append(profiles.gpu_hours(profile))
     return "\n".join(filter(None, lines))
 
 

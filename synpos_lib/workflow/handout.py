@@ -47,8 +47,8 @@ def with_solution(cells: list[dict]) -> list[dict]:
         text = re.sub(r"</?details>|<summary>.*?</summary>", "", "".join(cell["source"]))
         answer = "".join(f"{match['code']}\n\n" for match in SOLUTION.finditer(text)) + (check[0] if check else "")
         words = SOLUTION.sub("", text).strip() or "The cell above."
-        runs = {"cell_type": "code", "id": "solution", "metadata": {}, "execution_count": None, "outputs": []}
-        copy.append({**runs, "source": answer})
+        runs: dict = {"cell_type": "code", "execution_count": None, "outputs": []}
+        copy.append({**runs, "id": "solution", "metadata": {}, "source": answer})
         note = {"cell_type": "markdown", "id": "solution-words", "metadata": {}}
         copy.append({**note, "source": f"**Solution.** {words}"})
     return copy

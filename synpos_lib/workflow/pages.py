@@ -14,14 +14,16 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, cast
 
-import pandas as pd
+import jinja2
 
 from synpos_lib.core import files, runtime
-from synpos_lib.lab.parameters import notebook_names, read_notebook
-from synpos_lib.workflow import report, watch
+from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
+from synpos_lib.workflow import watch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # A grammar that jsonschema loads for a second and never needs here.
 sys.modules.setdefault("rfc3987_syntax", cast(ModuleType, None))
@@ -196,8 +198,6 @@ def without_formulas(text: str, formulas: list[str]) -> str:
 
 def write_index(profile: str, here: Path, names: list[str]) -> Path:
     """Write outputs/<profile>/index.html, every notebook, figure and table with its cost, and return its path."""
-    import jinja2
-
     notes = watch.notes(here)
     jobs = [
         _entry(here, name, {path: note for path, note in notes.items() if note.get("job") == name}) for name in names
@@ -205,13 +205,18 @@ def write_index(profile: str, here: Path, names: list[str]) -> Path:
     marks = [job["mark"] for job in jobs if job["mark"]]
     cost = runtime.minutes(sum(mark["seconds"] for mark in marks))
     machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in marks})) or "no machine yet"
-    template = jinja2.Environment(autoescape=True).from_string((HERE / "index.html").read_text())
-    reports = [job for job in jobs if job["name"] == report.REPORT and job["page"] and not job["failure"]]
-    page = template.render(
-        profile=profile,
-        summary=f"{len(marks)} of {len(names)} notebooks finished, {cost} of work on {machines}",
-        report=next(iter(reports), None),
-        notebooks=[(key, list(group)) for key, group in itertools.groupby(jobs, lambda job: job["name"].split("-")[0])],
+    reports = [job for job in jobs if job["name"] == REPORT and job["page"] and not job["failure"]]
+    page = (
+        _templates()
+        .get_template("index.html")
+        .render(
+            profile=profile,
+            summary=f"{len(marks)} of {len(names)} notebooks finished, {cost} of work on {machines}",
+            report=next(iter(reports), None),
+            notebooks=[
+                (key, list(group)) for key, group in itertools.groupby(jobs, lambda job: job["name"].split("-")[0])
+            ],
+        )
     )
     files.write_bytes(here / "index.html", page.encode())
     return here / "index.html"
@@ -254,67 +259,40 @@ class Parts:
     def __init__(self, folder: Path):
         self.folder = folder
         self.start = folder / "notebooks" if "SYNPOS_JOB" in os.environ else Path.cwd()  # where the page lies
-        self.style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
 
-    def link(self, path: Path, text: str) -> str:
-        return f'<a href="{quote(os.path.relpath(path, self.start))}">{html.escape(text)}</a>'
-
-    def traces(self, note: dict) -> str:
-        """From a result to the page, the numbers and the runs that made it; many runs are folded away."""
-        words = [self.link(self.folder / "notebooks" / f"{note['job']}.html", note["notebook"])]
-        if note["path"].parent.name == "tables":
-            words.append(self.link(note["path"].with_suffix(".csv"), "numbers"))
-        runs = ", ".join(self.link(self.folder / "runs" / name, name) for name in note["runs"])
-        if len(note["runs"]) > 3:
-            runs = f"<details><summary>{len(note['runs'])} runs</summary>{runs}</details>"
-        return f'<small class="traces">{" · ".join(filter(None, [*words, runs]))}</small>'
-
-    def claims(self, table: pd.DataFrame, paper: str) -> str:
+    def claims(self, table: "pd.DataFrame", paper: str) -> str:
         """One paper's claims: the sentence, where it is made, what was measured, and the verdict."""
-        notes = {note["stem"]: note for note in report.notes(self.folder)}
-        head = "<thead><tr><th>claim</th><th>measured here</th><th>verdict</th></tr></thead>"
-        lines = [self.style, f'<table class="claims">{head}<tbody>']
-        part = table[table.paper == paper]
-        for _, rows in part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False):
-            first = rows.iloc[0]
-            sentence = f"{html.escape(first.sentence)}<br><small>{html.escape(first['where'])}</small>"
-            cell = f'<td rowspan="{len(rows)}">{sentence}</td>'
-            for row in rows.to_dict("records"):
-                rule = f"<br><small>rule: {html.escape(row['rule'])}</small>" if row["rule"] else ""
-                verdict = f'<b style="color:{report.COLOURS[row["verdict"]]}">{row["verdict"]}</b>{rule}'
-                lines.append(f"<tr>{cell}<td>{self._measurement(row, notes)}</td><td>{verdict}</td></tr>")
-                cell = ""
-        return "\n".join([*lines, "</tbody></table>"])
+        from synpos_lib.workflow import report  # here, since it loads pandas and scipy, which no other page needs
 
-    def _measurement(self, row: dict, notes: dict[str, dict]) -> str:
-        if row["n"] == 0:
-            return html.escape(row["claim"])
-        text = f"<b>{html.escape(report.amount(row))}</b>"
-        text += f"<br>{html.escape(row['claim'])}" if row["claim"] != row["sentence"] else ""
-        return f"{text}<br>{self.traces(notes[row['table']])}"
+        part = table[table.paper == paper]
+        groups = part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False)
+        notes = {note["stem"]: note for note in report.notes(self.folder)}
+        rows = [group.to_dict("records") for _, group in groups]
+        return self._macro("claims", rows, notes, report.amount, report.COLOURS)
 
     def results(self, notebook: str) -> str:
         """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""
-        head = f"<h4>{notebook}</h4>"
-        if notebook in notebook_names():
-            question, _, text = _text(read_notebook(notebook)["cells"][0]).partition("\n\n")
-            head = f"<h4>{html.escape(question.lstrip('# '))}</h4>{_markdown(text.split(chr(10) + '|')[0])}"
-        notes = report.notes(self.folder, notebook)
-        if not notes:
-            return f"{head}<p>Nothing was kept: this notebook has not run in this profile.</p>"
-        jobs = list(dict.fromkeys(note["job"] for note in notes))
-        if len(jobs) > 1:
-            head += f"<p>This is the first of {len(jobs)} jobs; the others are on the index page.</p>"
-        first = [note for note in notes if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
-        return self.style + head + "\n".join(self._result(note) for note in first)
+        from synpos_lib.workflow import report
 
-    def _result(self, note: dict) -> str:
-        if note["path"].parent.name == "tables":
-            return f'<div class="kept">{note["path"].with_suffix(".html").read_text()}{self.traces(note)}</div>'
-        source = base64.b64encode(small_picture(note["path"].with_suffix(".png"), 1200)).decode()
-        text = html.escape(note["text"])
-        picture = f'<img src="data:image/png;base64,{source}" alt="{text}">'
-        return f"<figure>{picture}<figcaption>{text}<br>{self.traces(note)}</figcaption></figure>"
+        title, text = notebook, ""
+        if notebook in notebook_names():
+            title, _, text = _text(read_notebook(notebook)["cells"][0]).partition("\n\n")
+        notes = report.notes(self.folder, notebook)
+        jobs = list(dict.fromkeys(note["job"] for note in notes))
+        first = [note for note in notes if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
+        for note in first:
+            if note["path"].parent.name == "figures":
+                note["picture"] = base64.b64encode(small_picture(note["path"].with_suffix(".png"), 1200)).decode()
+        return self._macro("results", title.lstrip("# "), _markdown(text.split("\n|")[0]), len(jobs), first)
+
+    def _macro(self, name: str, *values: object) -> str:
+        base = os.path.relpath(self.folder, self.start)
+        style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
+        return style + getattr(_templates().get_template("parts.html").module, name)(base, *values)
+
+
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
 
 
 def small_picture(path: Path, width: int) -> bytes:

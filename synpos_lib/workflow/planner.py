@@ -9,7 +9,7 @@ import csv
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,32 +49,21 @@ def digest(parameters: dict) -> str:
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def costs(jobs: Iterable[Job], marks: Mapping[str, list[dict]]) -> dict[str, Cost]:
-    """What each job should take; `marks` are what earlier runs of it on this machine have left."""
-    measured = {name: [mark for mark in of_job if _is_measured(mark)] for name, of_job in marks.items()}
-    recordings = _recordings(measured)
-    return {job.name: _cost(job, measured.get(job.name, []), recordings) for job in jobs}
+def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, dict]]) -> dict[str, Cost]:
+    """What each job should take; `marks` are what jobs have left on this machine, by name, the best ones first."""
+    here: dict[tuple[str, str], Cost] = {}
+    others: dict[str, Cost] = {}
+    for name, mark in marks:
+        if mark.get("seconds") and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
+            values = mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb")
+            here.setdefault((name, digest(mark["parameters"])), Cost(*values, MEASURED))
+            others.setdefault(name, Cost(*values, f"{MEASURED} with other parameters"))
+    known = _recordings({key: cost.seconds for key, cost in here.items() if cost.seconds}) | here
+    return {job.name: known.get((job.name, digest(job.parameters)), others.get(job.name, Cost())) for job in jobs}
 
 
-def _is_measured(mark: dict) -> bool:
-    return bool(mark.get("seconds")) and mark.get("basis", MEASURED) == MEASURED  # an estimate of the last plan is not
-
-
-def _cost(job: Job, marks: list[dict], recordings: dict[tuple[str, str], Cost]) -> Cost:
-    for mark in marks:
-        if mark["parameters"] == job.parameters:
-            return _from_mark(mark, MEASURED)
-    others = [_from_mark(mark, f"{MEASURED} with other parameters") for mark in marks]
-    return next((cost for cost in [recordings.get((job.name, digest(job.parameters))), *others] if cost), Cost())
-
-
-def _from_mark(mark: dict, basis: str) -> Cost:
-    return Cost(mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), basis)
-
-
-def _recordings(measured: Mapping[str, list[dict]]) -> dict[tuple[str, str], Cost]:
+def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cost]:
     """The recorded cost of every job, by its name and the digest of its parameters, scaled to this machine."""
-    here = {(name, digest(mark["parameters"])): mark["seconds"] for name, marks in measured.items() for mark in marks}
     found: dict[tuple[str, str], Cost] = {}
     for path in sorted(recorded.FOLDER.glob("*/timings.csv")):
         with path.open() as file:
@@ -90,34 +79,35 @@ def _recordings(measured: Mapping[str, list[dict]]) -> dict[tuple[str, str], Cos
 
 def _slowness(manifest: dict, there: dict, here: dict) -> tuple[float, str]:
     """How many times slower this machine is than that of a recording, and in words how that is known."""
-    speeds, both = (manifest.get("steps_per_second"), calibration()), here.keys() & there.keys()
-    if speeds[0] and speeds[1]:
-        return speeds[0] / speeds[1], f"times {speeds[0] / speeds[1]:.2f} for this machine"
+    speed_there, speed_here, both = manifest.get("steps_per_second"), calibration(), here.keys() & there.keys()
+    if speed_there and speed_here:
+        return speed_there / speed_here, f"times {speed_there / speed_here:.2f} for this machine"
     if both:
         ratio = sum(here[key] for key in both) / sum(there[key] for key in both)
         return ratio, f"times {ratio:.2f} as of {len(both)} jobs finished here"
     return 1.0, "not scaled to this machine"
 
 
-def covering(known: int, total: int, words: str) -> str:
-    """An estimate, with the number of jobs it does not cover."""
-    return "unknown" if not known else words + f", {total - known} unknown" * (known < total)
+def _covering(values: list[float | None], words: Callable[[list[float]], str]) -> str:
+    """An estimate from the known values, in order, with the number of jobs that it does not cover."""
+    known = sorted(value for value in values if value is not None)
+    missing = f", {len(values) - len(known)} unknown" if len(known) < len(values) else ""
+    return words(known) + missing if known else "unknown"
 
 
 def time_for(expected: list[Cost], jobs: int) -> str:
     """How long jobs of these costs should take, so many at once."""
-    known = [cost.seconds for cost in expected if cost.seconds is not None]
-    return covering(len(known), len(expected), f"about {runtime.minutes(sum(known) / jobs)}")
+    return _covering([cost.seconds for cost in expected], lambda known: f"about {runtime.minutes(sum(known) / jobs)}")
 
 
-def summary(expected: list[Cost], jobs: int) -> list[str]:
-    """Memory and disk that jobs of these costs should need, so many at once."""
-    memory = sorted(cost.memory_mb for cost in expected if cost.memory_mb is not None)
-    disk = [cost.disk_mb for cost in expected if cost.disk_mb is not None]
-    return [
-        "memory: " + covering(len(memory), len(expected), f"up to {size(sum(memory[-jobs:]))} at once"),
-        "disk: " + covering(len(disk), len(expected), f"about {size(sum(disk))}"),
-    ]
+def memory_for(expected: list[Cost], jobs: int) -> str:
+    """The memory that so many of the jobs should need at once."""
+    return _covering([cost.memory_mb for cost in expected], lambda known: f"up to {size(sum(known[-jobs:]))} at once")
+
+
+def disk_for(expected: list[Cost]) -> str:
+    """The space that the results of these jobs should need."""
+    return _covering([cost.disk_mb for cost in expected], lambda known: f"about {size(sum(known))}")
 
 
 def calibration() -> float | None:
@@ -139,9 +129,8 @@ def calibrate() -> float:
 
 def calibration_pays(expected: Iterable[Cost]) -> bool:
     """Whether a recording that knows its machine's speed waits to be scaled by this one's."""
-    manifests = [files.read_json(path) for path in recorded.FOLDER.glob("*/manifest.json")]
-    fast = any("steps_per_second" in manifest for manifest in manifests)
-    return fast and calibration() is None and any(cost.basis.startswith("recorded") for cost in expected)
+    speeds = any("steps_per_second" in files.read_json(path) for path in recorded.FOLDER.glob("*/manifest.json"))
+    return speeds and calibration() is None and any(cost.basis.startswith("recorded") for cost in expected)
 
 
 def _calibration_file() -> Path:

@@ -6,11 +6,11 @@ It keeps the tidy tables and small pictures of every notebook that ran once, and
 notebook that ran many times (one training each) are in the tables that gather them.
 """
 
-import csv
-import io
 import shutil
 import time
 from pathlib import Path
+
+import pandas as pd
 
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
@@ -97,11 +97,8 @@ def _did_all(here: Path, step: workflow.Step) -> bool:
 
 def _timings(steps: list[workflow.Step]) -> bytes:
     """What every job cost, and with which parameters and hardware, for the planner."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(planner.TIMINGS)
+    rows = []
     for step in steps:
-        mark = step.mark
-        cost = [mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), mark["provenance"]["hardware"]]
-        writer.writerow([step.name, *cost, planner.digest(mark["parameters"])])
-    return text.getvalue().encode()
+        costs, hardware = map(step.mark.get, planner.TIMINGS[1:4]), step.mark["provenance"]["hardware"]
+        rows.append([step.name, *costs, hardware, planner.digest(step.mark["parameters"])])
+    return pd.DataFrame(rows, columns=planner.TIMINGS).to_csv(index=False).encode()

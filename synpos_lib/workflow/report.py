@@ -16,11 +16,11 @@ import pandas as pd
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import read_run
+from synpos_lib.lab.parameters import REPORT
 from synpos_lib.results import claims as rules
 from synpos_lib.results import published
 
 COLOURS = dict(zip(rules.VERDICTS, ("#00796B", "#C77700", "#6F7C99", "#CC3311", "#B4B4B4"), strict=True))
-REPORT = "13_report"
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
 
 

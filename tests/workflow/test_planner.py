@@ -45,7 +45,7 @@ def mark(of: Job, seconds: float, **changes) -> dict:
 
 
 def cost(*marks: dict) -> planner.Cost:
-    return planner.costs([TRAINING], {"07": list(marks)})["07"]
+    return planner.costs([TRAINING], [("07", mark) for mark in marks])["07"]
 
 
 def test_a_measurement_with_these_parameters_comes_first(folders):
@@ -68,7 +68,7 @@ def test_without_its_speed_a_recording_is_scaled_by_the_jobs_that_ran_in_both_pl
     record(folders, {"07": 100.0, "08": 10.0}, calibration={"small": 40.0})  # as recordings once had it
     calibrated(folders, 20.0)
     assert "not scaled" in cost().basis
-    marks = {"08": [mark(OTHER, 25.0)], "07": [mark(TRAINING, 9.0, parameters={"profile": "p", "epochs": 1})]}
+    marks = [("08", mark(OTHER, 25.0)), ("07", mark(TRAINING, 9.0, parameters={"profile": "p", "epochs": 1}))]
     scaled = planner.costs([TRAINING], marks)["07"]
     assert scaled.seconds == pytest.approx(250) and "times 2.50 as of 1 jobs finished here" in scaled.basis
 

@@ -76,7 +76,7 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
 def test_recorded_costs_are_found_by_the_planner(folder):
     recording.record("p", "laptop")
     job = workflow.plan("p")["01_a"].job
-    assert planner.costs([job], {})["01_a"].seconds == 2.5
+    assert planner.costs([job], [])["01_a"].seconds == 2.5
 
 
 def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
@@ -85,7 +85,7 @@ def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
     files.write_json(mark, files.read_json(mark) | {"parameters": theirs})
     manifest = files.read_json(recording.record("p", "laptop") / "manifest.json")
     assert manifest["jobs"]["01_a"]["parameters"] == theirs
-    costs = planner.costs([step.job for step in workflow.plan("p").values()], {})
+    costs = planner.costs([step.job for step in workflow.plan("p").values()], [])
     assert costs["01_a"].seconds is None and costs["02_b"].seconds == 2.5
 
 
