@@ -288,7 +288,7 @@ class Parts:
     def _macro(self, name: str, *values: object) -> str:
         base = os.path.relpath(self.folder, self.start)
         style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
-        return style + getattr(_templates().get_template("parts.html").module, name)(base, *values)
+        return style + str(getattr(_templates().get_template("parts.html").module, name)(base, *values))
 
 
 def _templates() -> jinja2.Environment:

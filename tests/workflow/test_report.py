@@ -90,7 +90,7 @@ def test_every_number_leads_to_its_page_its_table_and_its_runs(folder):
     table, run = "../tables/08_linear_and_knn.claims.csv", "../runs/ssl-scenes-simclr-seed0"
     assert {table, run, "../runs/linear-ssl-scenes-simclr-seed0", "../notebooks/08_linear_and_knn.html"} <= links
     assert all((page.start / link).resolve().exists() for link in links if not link.endswith(".html"))
-    assert 'alt="A &quot;curve&quot;"' in text and "http" not in text
+    assert 'alt="A &#34;curve&#34;"' in text and "http" not in text and text.startswith("<style>")
     assert "has not run in this profile" in page.results("09_transfer")
 
 
