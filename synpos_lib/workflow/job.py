@@ -73,23 +73,15 @@ def _execute(job: dict, name: str, target: Path, threads: int, output: _LastLine
     os.environ["SYNPOS_OUTPUTS"] = str(target.parents[2])
     error = ""
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(unfinished),
-            job["parameters"],
-            progress_bar=False,
-            log_output=False,
-            stdout_file=output,
-            cwd=str(source.parent),
-            kernel_name="python3",
-        )
+        quiet = {"progress_bar": False, "log_output": False, "stdout_file": output}
+        place = {"cwd": str(source.parent), "kernel_name": "python3"}
+        papermill.execute_notebook(str(source), str(unfinished), job["parameters"], **quiet, **place)
     except papermill.PapermillExecutionError as problem:
         error = _one_line(f"{problem.ename}: {problem.evalue}")
     finally:
         if unfinished.exists():
             os.replace(unfinished, target)
-            files.write_bytes(target.with_suffix(".html"), pages.to_html(target).encode())
-            files.write_bytes(pages.slides_of(target), pages.to_slides(target).encode())
+            pages.write(target)
     return error
 
 

@@ -34,28 +34,25 @@ HERE = Path(__file__).parent  # of the style sheets, the script and the template
 # --------------------------------------------------------------------------------------- one notebook, executed
 
 
+def write(path: Path) -> None:
+    """Write the page and the slides of an executed notebook beside it."""
+    files.write_bytes(path.with_suffix(".html"), to_html(path).encode())
+    files.write_bytes(path.with_suffix(".slides.html"), to_slides(path).encode())
+
+
 def to_html(path: Path) -> str:
     """The page to read: prose, folded code, and what it showed."""
     cells = _cells(path)
     hidden = {"remove-input"}  # pages for readers, not coders
-    if any({"parameters", "remove-input"} <= _tags(cell) for cell in cells):
+    if any({"parameters", "remove-input"} <= cell["tags"] for cell in cells):
         hidden.add("injected-parameters")
-    body = "\n".join(_prose(cell) if cell["cell_type"] == "markdown" else _code(cell, hidden) for cell in cells)
-    fold = "document.querySelectorAll('details.code').forEach(code => code.open = !code.open)"
-    links = f'<a href="../index.html">all results</a> <a href="{slides_of(path).name}">slides</a>'
-    nav = f'<nav>{links} <button onclick="{fold}">show or fold code</button></nav>'
-    return _page(path, f"{nav}\n<main>\n{body}\n</main>", "pages.css")
-
-
-def slides_of(path: Path) -> Path:
-    """Where the slides of an executed notebook are kept."""
-    return path.with_suffix(".slides.html")
+    return _page(path, "pages.css", cells=cells, hidden=hidden)
 
 
 def to_slides(path: Path) -> str:
     """The page to present: the question, then one slide for each figure with its *What to see*, then the summary."""
     cells = _cells(path)
-    slides = [_prose(cells[0])] if cells and cells[0]["cell_type"] == "markdown" else []
+    slides = [_markdown(cell["text"]) for cell in cells[:1] if cell["cell_type"] == "markdown"]
     heading = ""
     results: list[str] = []
     numbers: list[str] = []
@@ -72,14 +69,13 @@ def to_slides(path: Path) -> str:
 
     for cell in cells[1:]:
         if cell["cell_type"] == "markdown":
-            text = _text(cell)
-            if title := re.search(r"^#+ (.+)$", text, re.MULTILINE):
+            if title := re.search(r"^#+ (.+)$", cell["text"], re.MULTILINE):
                 slide()
                 heading = re.sub(r"^<p>|</p>$", "", _markdown(title[1]).strip())
-            elif "**What to see.**" in text:
-                slide(_markdown(text))
+            elif "**What to see.**" in cell["text"]:
+                slide(_markdown(cell["text"]))
             if cell["id"] == "summary":
-                slides.append(_prose(cell))
+                slides.append(_markdown(cell["text"]))
             continue
         for output in cell["outputs"]:
             page = "".join(output.get("data", {}).get("text/html", ""))
@@ -88,70 +84,39 @@ def to_slides(path: Path) -> str:
             elif output["output_type"] == "stream" and cell["id"].startswith("claim"):
                 numbers.append("".join(output["text"]))
     slide()
-    body = "\n".join(f"<section>{text}</section>" for text in slides)
-    script = (HERE / "slides.js").read_text()
-    return _page(path, f"{body}\n<script>\n{script}</script>", "pages.css", "slides.css")
+    return _page(path, "pages.css", "slides.css", slides=slides, script=(HERE / "slides.js").read_text())
 
 
 def _cells(path: Path) -> list[dict]:
-    return [{"id": "", **cell} for cell in json.loads(path.read_text())["cells"]]
+    """The cells of a notebook, each with its text and its tags."""
+    cells = json.loads(path.read_text())["cells"]
+    extra = [{"text": "".join(cell["source"]), "tags": set(cell["metadata"].get("tags", ()))} for cell in cells]
+    return [{"id": "", **cell, **more} for cell, more in zip(cells, extra, strict=True)]
 
 
-def _text(cell: dict) -> str:
-    return "".join(cell["source"])
-
-
-def _tags(cell: dict) -> set[str]:
-    return set(cell["metadata"].get("tags", ()))
-
-
-def _page(path: Path, body: str, *sheets: str) -> str:
+def _page(path: Path, *sheets: str, **values: object) -> str:
     from pygments.formatters import HtmlFormatter
 
     style = "".join((HERE / sheet).read_text() for sheet in sheets)
-    for name, around in {
+    for scheme, around in {
         "default": "{}",
-        "github-dark": "@media screen and (prefers-color-scheme: dark) {{ {} }}",
+        "github-dark": "@media screen and (prefers-color-scheme: dark) {{{}}}",
     }.items():
-        rules = HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight").splitlines()
+        rules = HtmlFormatter(style=scheme, nobackground=True).get_style_defs(".highlight").splitlines()
         style += around.format("\n".join(rule for rule in rules if rule.startswith(".highlight ."))) + "\n"
-    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
-    head += f"\n<title>{html.escape(path.stem)}</title>\n<style>\n{style}</style>"
-    return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
+    return _templates().get_template("notebook.html").render(name=path.stem, style=style, **values)
 
 
-def _prose(cell: dict) -> str:
-    return f'<div id="{cell["id"]}">{_markdown(_text(cell))}</div>'
-
-
-def _code(cell: dict, hidden: set[str]) -> str:
-    """A code cell: folded source, unless it is hidden, and its outputs."""
+def _templates() -> jinja2.Environment:
+    from nbconvert.filters import ansi2html
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    outputs = "".join(_output(output) for output in cell["outputs"])
-    if _tags(cell) & hidden:
-        return outputs
-    name = "parameters of this run" if "injected-parameters" in _tags(cell) else html.escape(cell["id"])
-    source = highlight(_text(cell), PythonLexer(), HtmlFormatter())
-    return f'<details class="code"><summary>code: {name}</summary>{source}</details>{outputs}'
-
-
-def _output(output: dict) -> str:
-    """One output, in the richest form that needs no script."""
-    from nbconvert.filters import ansi2html
-
-    if output["output_type"] == "stream":
-        return f'<div class="out {output["name"]}"><pre>{ansi2html("".join(output["text"]))}</pre></div>'
-    if output["output_type"] == "error":
-        return f'<div class="out error"><pre>{ansi2html(chr(10).join(output["traceback"]))}</pre></div>'
-    data = {kind: "".join(lines) for kind, lines in output["data"].items() if kind.startswith(("text/", "image/"))}
-    if "text/html" in data:
-        return f'<div class="out">{data["text/html"]}</div>'
-    if "image/png" in data:
-        return f'<div class="out"><img src="data:image/png;base64,{data["image/png"].strip()}" alt="a picture"></div>'
-    return f'<div class="out"><pre>{html.escape(data.get("text/plain", ""))}</pre></div>'
+    environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
+    environment.filters |= {"ansi": ansi2html, "markdown": _markdown}
+    environment.filters["highlight"] = lambda source: highlight(source, PythonLexer(), HtmlFormatter())
+    return environment
 
 
 # ------------------------------------------------------------------------------------------ prose and formulas
@@ -229,8 +194,8 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
         return str(path.relative_to(here)) if path.exists() else ""
 
     page, mark = here / "notebooks" / f"{name}.html", watch.try_read(here / "jobs" / f"{name}.json")
-    cells = watch.try_read(page.with_suffix(".ipynb")).get("cells", [])
-    titles = [text for cell in cells if (text := _text(cell)).startswith("# ")]  # papermill puts a cell before an error
+    cells = _cells(page.with_suffix(".ipynb")) if page.with_suffix(".ipynb").exists() else []
+    titles = [cell["text"] for cell in cells if cell["text"].startswith("# ")]  # papermill puts a cell before an error
     origin = mark.get("provenance", {})
     status = f"{runtime.minutes(mark['seconds'])} · {origin['time']} · commit {origin['commit']}" if mark else ""
     results = [
@@ -241,7 +206,7 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
         "name": name,
         "question": titles[0].splitlines()[0].lstrip("# ") if titles else "",
         "page": place(page),
-        "slides": place(slides_of(page)),
+        "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,
         "failure": watch.try_read(here / "jobs" / f"{name}.failed"),
         "status": status or "not finished",
@@ -276,7 +241,7 @@ class Parts:
 
         title, text = notebook, ""
         if notebook in notebook_names():
-            title, _, text = _text(read_notebook(notebook)["cells"][0]).partition("\n\n")
+            title, _, text = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n\n")
         notes = report.notes(self.folder, notebook)
         jobs = list(dict.fromkeys(note["job"] for note in notes))
         first = [note for note in notes if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
@@ -289,10 +254,6 @@ class Parts:
         base = os.path.relpath(self.folder, self.start)
         style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
         return style + str(getattr(_templates().get_template("parts.html").module, name)(base, *values))
-
-
-def _templates() -> jinja2.Environment:
-    return jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
 
 
 def small_picture(path: Path, width: int) -> bytes:

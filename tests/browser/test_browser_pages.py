@@ -44,8 +44,7 @@ def written(tmp_path_factory):
     path = here / "notebooks" / f"{NAME}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(made, path)
-    files.write_bytes(path.with_suffix(".html"), pages.to_html(path).encode())
-    files.write_bytes(pages.slides_of(path), pages.to_slides(path).encode())
+    pages.write(path)
     note = json.loads((here / "figures" / f"{NAME}.toy.json").read_text())
     files.write_json(here / "jobs" / f"{NAME}.json", {"seconds": 3, "provenance": note["provenance"]})
     pages.write_index("smoke", here, [NAME])
