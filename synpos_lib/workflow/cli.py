@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,16 +38,8 @@ OPTIONS = {
 WITHOUT_PROFILE = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # other words, and what each needs
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 TIME_OF_TESTS = "The tests take about 5 minutes on two cores with AVX-512, and 10 to 12 without."
-NUMERIC: tuple[str, ...] = (
-    "diffusion",
-    "evaluate",
-    "methods",
-    "mixing",
-    "train",
-    "data/test_corruptions.py",
-    "data/test_views.py",
-)
-NUMERIC += ("experiments", "core/test_runtime.py")  # tests that compute
+NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
+NUMERIC += ["core/test_runtime.py", "data/test_corruptions.py", "data/test_views.py"]
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
 
@@ -74,34 +67,29 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    notebooks = _matching(".*[^,].*", "notebooks, as in `--only 02,07`")
+    number = _matching("0*[1-9][0-9]*", "a whole number from 1")
+    name = _matching(r"\w[\w.-]*", "a plain name of letters, digits, '.', '_' and '-'")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--only", metavar="02,07", type=_notebooks, action="extend", help=OPTIONS["--only"])
+    choice.add_argument("--only", metavar="02,07", type=notebooks, action="append", default=[], help=OPTIONS["--only"])
     choice.add_argument("--from", metavar="05", dest="start", help=OPTIONS["--from"])
-    parser.add_argument("--jobs", metavar="N", type=_whole_number, default=usual_jobs(), help=OPTIONS["--jobs"])
-    parser.add_argument("--as", metavar="NAME", dest="name", type=_plain_name, help=OPTIONS["--as"])
-    for name in ("--dry-run", "--retrain", "--download"):
-        parser.add_argument(name, action="store_true", help=OPTIONS[name])
+    parser.add_argument("--jobs", metavar="N", type=number, default=usual_jobs(), help=OPTIONS["--jobs"])
+    parser.add_argument("--as", metavar="NAME", dest="name", type=name, help=OPTIONS["--as"])
+    for option in ("--dry-run", "--retrain", "--download"):
+        parser.add_argument(option, action="store_true", help=OPTIONS[option])
     return parser
 
 
-def _notebooks(text: str) -> list[str]:
-    names = [name for name in text.split(",") if name]
-    if not names:
-        raise argparse.ArgumentTypeError("needs a notebook, as in `--only 02`")
-    return names
+def _matching(pattern: str, rule: str) -> Callable[[str], str]:
+    """A type for argparse: text that matches a pattern."""
 
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"must be {rule}, not '{text}'")
+        return text
 
-def _whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, not '{text}'")
-    return int(text)
-
-
-def _plain_name(text: str) -> str:
-    if not re.fullmatch(r"\w[\w.-]*", text):
-        raise argparse.ArgumentTypeError(f"must be a plain name of letters, digits, '.', '_' and '-', not '{text}'")
-    return text
+    return check
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -110,7 +98,8 @@ def parse(words: list[str]) -> argparse.Namespace:
 
     cut = words.index("--") if "--" in words else len(words)
     request, unknown = parser().parse_known_intermixed_args(words[:cut])
-    request.snakemake = words[cut + 1 :]
+    request.snakemake, request.jobs = words[cut + 1 :], int(request.jobs)
+    request.only = [name for text in request.only for name in text.split(",") if name]
     request.what, *rest = request.words or ["quick"]
     commands = dict.fromkeys(profile_names(), "") | WITHOUT_PROFILE
     if unknown:

@@ -176,16 +176,14 @@ def alone(profile: str) -> Iterator[int]:
     """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
     folder(profile).mkdir(parents=True, exist_ok=True)
     with (folder(profile) / ".lock").open("w") as lock:
-        for attempt in range(30):  # a killed run takes a moment to be gone
-            try:
+        for _ in range(30):  # a killed run takes a moment to be gone
+            with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                if attempt == 29:
-                    raise Problem(
-                        f"the profile '{profile}' is being run already, in {folder(profile)}: wait for it, or stop it"
-                    ) from None
-                time.sleep(0.1)
+            time.sleep(0.1)
+        else:
+            place = folder(profile)
+            raise Problem(f"the profile '{profile}' is being run already, in {place}: wait for it, or stop it")
         yield lock.fileno()
 
 
@@ -196,7 +194,7 @@ def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, ext
     if len(waiting) < len(chosen):
         print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
     if waiting and (hours := profiles.gpu_hours(profile)):
-        print(hours)
+        print(hours)  # so that nobody starts a month by accident
     threads = int(os.environ.get("SYNPOS_THREADS") or max(1, len(os.sched_getaffinity(0)) // jobs))
     with alone(profile) as lock:
         entries = {
@@ -232,17 +230,12 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     command += ["--keep-going"]  # a failed job stops only what builds on it
     command += ["--scheduler", "greedy"]  # the default starts a solver of linear programmes
     command += ["--cores", str(threads * jobs), "--jobs", str(jobs), *extra]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(_python_path()), "SYNPOS_PARENT": str(os.getpid())}
+    # This library first, so that jobs import the code that planned them.
+    paths = [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "SYNPOS_PARENT": str(os.getpid())}
     with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            stdout=out,
-            stderr=out,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
+        streams: dict = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+        process = subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True, **streams)
         report = watch.Report(here, waiting, jobs)
         try:
             while process.poll() is None:
@@ -260,17 +253,12 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     return report.close(log)
 
 
-def _python_path() -> list[str]:
-    """This library first, so that jobs import the code that planned them."""
-    return [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-
-
 def end_with_parent(parent: int) -> None:
     """End this process soon after the one that started it is gone, even when that one was killed."""
 
-    def watch() -> None:
+    def wait() -> None:
         while os.getppid() == parent:
             time.sleep(0.2)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=wait, daemon=True).start()

@@ -12,7 +12,7 @@ def test_words_and_options_in_any_order():
     request = cli.parse([])
     assert (request.what, request.only, request.start, request.dry_run, request.snakemake) == (
         "quick",
-        None,
+        [],
         None,
         False,
         [],
@@ -59,7 +59,7 @@ def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypa
         ("record quick --as", "--as: expected one argument"),
         ("record quick --jobs 2", "--jobs does not go with 'record'"),
         ("record quick -- --executor slurm", "-- does not go with 'record'"),
-        ("quick --only ,", "--only: needs a notebook"),
+        ("quick --only ,", "--only: must be notebooks, as in `--only 02,07`"),
         ("check quick", "unknown word 'check'"),
         ("quick --as laptop", "--as does not go with 'quick'"),
         ("--onl=02", "unknown option '--onl=02' (did you mean '--only'?)"),
