@@ -112,7 +112,7 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
         return "not done yet"
     before, now, ids = step.mark["parameters"], step.job.parameters, step.mark["after"]
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if not now.get("retrain"):  # said for one start; what was trained then stays in use
+    if not now.get("retrain"):  # meant for one start; what was trained then stays in use
         changed = [name for name in changed if name != "retrain"]
     if changed:
         return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
@@ -165,6 +165,8 @@ def describe(profile: str, steps: list[Step], jobs: int) -> str:
     waiting = [step.cost for step in steps if step.why]
     duration = planner.time_for(waiting, jobs) if waiting else "none"
     lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {duration}")
+    if any("not scaled" in cost.basis for cost in waiting):
+        lines.append("times that were recorded elsewhere are not scaled to this machine: expect another pace")
     if waiting:
         lines += [f"memory: {planner.memory_for(waiting, jobs)}", f"disk: {planner.disk_for(waiting)}"]
         lines.append(profiles.gpu_hours(profile))

@@ -64,7 +64,7 @@ def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, dict]]) -> dict[str, C
 
 def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cost]:
     """The recorded cost of every job, by its name and the digest of its parameters, scaled to this machine."""
-    found: dict[tuple[str, str], Cost] = {}
+    costs: dict[tuple[str, str], Cost] = {}
     for path in sorted(recorded.FOLDER.glob("*/timings.csv")):
         with path.open() as file:
             rows = {(row["job"], row["parameters"]): row for row in csv.DictReader(file)}
@@ -73,8 +73,8 @@ def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cos
         for key, row in rows.items():
             memory, disk = (float(row[name]) if row[name] else None for name in TIMINGS[2:4])
             cost = Cost(there[key] * ratio, memory, disk, f"recorded on {row['hardware']}, {comparison}")
-            found.setdefault(key, cost)
-    return found
+            costs.setdefault(key, cost)
+    return costs
 
 
 def _slowness(manifest: dict, there: dict, here: dict) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """Strict parameters: what a notebook declares, what a profile sets, and the jobs that follow from both."""
 
 import itertools
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -35,15 +36,15 @@ def profile_names() -> list[str]:
 
 def read_profile(profile: str) -> dict[str, list[Block]]:
     """A profile's blocks as written, by notebook."""
-    blocks = _read(profile)
+    blocks, names = _read(profile), notebook_names()
     blocks.pop("about", None)
     for notebook, block in blocks.items():
-        if notebook not in notebook_names():
-            nearest = suggest(notebook, notebook_names())
-            raise Problem(f"unknown notebook '{notebook}' in profile '{profile}' ({nearest})")
-        if not (block == {} or block) or not all(isinstance(part, dict) for part in _as_list(block)):
+        blocks[notebook] = block if isinstance(block, list) and block else [block]
+        if notebook not in names:
+            raise Problem(f"unknown notebook '{notebook}' in profile '{profile}' ({suggest(notebook, names)})")
+        if not all(isinstance(part, dict) for part in blocks[notebook]):
             raise Problem(f"the block of {notebook} in profile '{profile}' must be `name: value` lines, or {{}}")
-    return {notebook: _as_list(block) for notebook, block in blocks.items()}
+    return blocks
 
 
 def gpu_hours(profile: str) -> str:
@@ -76,56 +77,50 @@ def _read(profile: str) -> dict:
     return blocks
 
 
-def _as_list(block: object) -> list:
-    return block if isinstance(block, list) else [block]
-
-
 def jobs(profile: str, retrain: Container[str] = ()) -> list[Job]:
     """Every job of a profile, checked, in reading order; notebooks named in `retrain` get that parameter set."""
-    planned: dict[str, Job] = {}
-    for name, blocks in sorted(read_profile(profile).items()):
-        for job in itertools.chain(*(_block_jobs(profile, name, block, name in retrain) for block in blocks)):
-            if job.name in planned:
-                raise Problem(
-                    f"profile '{profile}' for {name} has the job '{job.name}' twice: its lists repeat a value, or two "
-                    f"of its blocks differ only in a parameter that is not a list (write `name: [value]`)"
-                )
-            planned[job.name] = job
-    return list(planned.values())
+    blocks = [(name, block) for name, blocks in sorted(read_profile(profile).items()) for block in blocks]
+    jobs = [job for name, block in blocks for job in _block_jobs(profile, name, block, name in retrain)]
+    for name, number in Counter(job.name for job in jobs).items():
+        if number > 1:
+            raise Problem(
+                f"profile '{profile}' has the job '{name}' twice: its lists repeat a value, or two of its blocks "
+                f"differ only in a parameter that is not a list (write `name: [value]`)"
+            )
+    return jobs
 
 
 def _block_jobs(profile: str, notebook: str, block: Block, retrain: bool) -> list[Job]:
     """One job per combination of the values that one block lists; its lists make the job's name."""
     declared, where = notebook_parameters(notebook), f"profile '{profile}' for {notebook}"
     values: dict[str, list] = {}
-    several = []
+    several = [name for name, value in block.items() if name in declared and _is_several(value, declared[name])]
     for name, value in block.items():
         if name not in declared:
             raise Problem(f"unknown parameter '{name}' in {where} ({suggest(name, declared)})")
         if name == "profile":
             raise Problem(f"parameter 'profile' in {where} is set by the workflow: leave it out")
-        if value == [] and not isinstance(declared[name].default, list):
-            raise Problem(f"parameter '{name}' in {where} is an empty list: give at least one value")
-        if isinstance(value, list) and _is_several(value, declared[name]):
-            several.append(name)
         values[name] = value if isinstance(value, list) and name in several else [value]
+        if not values[name]:
+            raise Problem(f"parameter '{name}' in {where} is an empty list: give at least one value")
         for each in values[name]:
             check_value(name, each, declared[name], where)
     defaults = {name: parameter.default for name, parameter in declared.items()}
     fixed = {"profile": profile} | ({"retrain": True} if retrain and "retrain" in declared else {})
-    found = []
+    jobs = []
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
         parameters = {name: _as_declared(value, declared[name]) for name, value in (defaults | chosen | fixed).items()}
         name = "-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in several)])
-        found.append(Job(name, notebook, parameters))
-    return found
+        jobs.append(Job(name, notebook, parameters))
+    return jobs
 
 
-def _is_several(value: list, parameter: Parameter) -> bool:
-    """Whether a list is one of values: any list for a scalar, a list of lists for a list."""
-    nested = bool(value) and all(isinstance(item, list) for item in value)
-    return nested or not isinstance(parameter.default, list)
+def _is_several(value: object, parameter: Parameter) -> bool:
+    """Whether a profile's value is a list of values: any list for a scalar, a list of lists for a list."""
+    if not isinstance(value, list) or not isinstance(parameter.default, list):
+        return isinstance(value, list)
+    return bool(value) and all(isinstance(item, list) for item in value)
 
 
 def _as_declared(value: object, parameter: Parameter) -> object:

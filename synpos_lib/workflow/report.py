@@ -39,7 +39,7 @@ def read_note(path: Path) -> dict:
     return {"order": 0, **note, "path": path, "stem": path.stem}
 
 
-def planned(folder: Path) -> list[str] | None:
+def planned_jobs(folder: Path) -> list[str] | None:
     """The jobs of this profile; None when its notebooks were only run by hand."""
     plan = folder / "plan.json"
     return list(files.read_json(plan)["jobs"]) if plan.exists() else None
@@ -47,7 +47,7 @@ def planned(folder: Path) -> list[str] | None:
 
 def notes(folder: Path, notebook: str = "") -> list[dict]:
     """The notes of everything that a notebook (or all, but the report) has kept in this profile, in its order."""
-    jobs = planned(folder)
+    jobs = planned_jobs(folder)
     paths = sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")])
     owners = {path: files.read_json(path) for path in paths}
     chosen = [
@@ -136,7 +136,7 @@ def amount(row: dict) -> str:
 
 def cost(folder: Path) -> pd.DataFrame:
     """What each notebook took in this profile: jobs, time, memory, disk."""
-    jobs = planned(folder)
+    jobs = planned_jobs(folder)
     paths = [path for path in sorted(folder.glob("jobs/*.json")) if jobs is None or path.stem in jobs]
     marks = pd.DataFrame([files.read_json(path) for path in paths], columns=["notebook", *MEASURES])
     groups = marks[marks.notebook != REPORT].groupby("notebook")
@@ -159,7 +159,7 @@ def caveats(folder: Path) -> list[str]:
     """What to know before the verdicts are read: on which images they rest, and what is missing."""
     data = sorted({str(note["parameters"]["dataset"]) for note in notes(folder) if "dataset" in note["parameters"]})
     sentences = [f"Measured on: {', '.join(data) or 'nothing yet'}."]
-    jobs = planned(folder) or []
+    jobs = planned_jobs(folder) or []
     missing = [name for name in jobs if not name.startswith(REPORT) and not (folder / "jobs" / f"{name}.json").exists()]
     if missing:
         sentences.append(f"{len(missing)} of {len(jobs)} jobs of this profile are not finished: {', '.join(missing)}.")
