@@ -1,7 +1,7 @@
 """The graph of notebook jobs: what is finished, what runs again and why, and the run itself through Snakemake.
 
 Snakemake runs the jobs, here or on a cluster, but `_judge` decides which. Tried with Snakemake's own triggers (params,
-input, code; 1.0 s for a dry run of four jobs, where `_judge` takes 2 ms for each): a deleted figure and a result
+input, code; 1.0 s for a dry run of four jobs, where `_judge` takes 0.3 ms for each): a deleted figure and a result
 overwritten from JupyterLab with other parameters went unnoticed, a damaged mark reran the jobs after it and not its
 own, and a plain start after `--retrain` trained again. Its memory lies in `.snakemake`: outputs copied without that
 folder ran again or not by their dates, and after `kill -9` it asked to be unlocked by hand.

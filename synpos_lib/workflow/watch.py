@@ -46,7 +46,7 @@ class Report:
             elif name in self.started:
                 since, before = self.started[name]
                 line = running.get("line", "")
-                if time.monotonic() - since > EVERY and line != before:
+                if time.monotonic() - since > EVERY and line not in ("", before):
                     self.started[name] = time.monotonic(), line
                     print(f"{self.number[name]} … {line}", flush=True)
 
