@@ -19,7 +19,7 @@ from synpos_lib.workflow.profiles import Job
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
 MEASURED = "as measured here"
-MEASURING = 3.0  # seconds
+MEASURING = 3.0  # seconds that the comparison of machines takes
 
 
 @dataclass

@@ -15,12 +15,12 @@ import pandas as pd
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, read_run
-from synpos_lib.lab import recorded
+from synpos_lib.lab import parameters, recorded
 from synpos_lib.workflow import graph as workflow
 from synpos_lib.workflow import pages, planner, report
 
 WIDTH = 900  # pixels, of a recorded picture
-GATHERING = ("08_linear_and_knn", "13_report")  # notebooks that show the runs of others
+GATHERING = ("08_linear_and_knn", parameters.REPORT)  # notebooks that show the runs of others
 
 
 def record(profile: str, name: str) -> Path:

@@ -3,8 +3,8 @@
     table = report.claims(folder)              # a row per claim and measurement; claims that nobody measured included
     pages.Parts(folder).claims(table, "CLSP")  # as HTML
 
-Nothing is typed: the sentences and their places are in published/claims.csv, the numbers in the tables named `claims`
-that the notebooks keep. A file that is not as its notebook left it is refused, and so is a run that was edited.
+No number is typed by hand: sentences and their places are in published/claims.csv, numbers in the tables named
+`claims` that the notebooks keep. A file that is not as its notebook left it is refused, and so is an edited run.
 """
 
 from collections import Counter
@@ -48,20 +48,17 @@ def planned_jobs(folder: Path) -> list[str] | None:
 def notes(folder: Path, notebook: str = "") -> list[dict]:
     """The notes of everything that a notebook (or all, but the report) has kept in this profile, in its order."""
     jobs = planned_jobs(folder)
-    paths = sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")])
-    owners = {path: files.read_json(path) for path in paths}
-    chosen = [
-        path
-        for path, note in owners.items()
-        if note["notebook"] != REPORT
-        and notebook in ("", note["notebook"])
-        and (jobs is None or note["job"] in jobs)  # else it is left from another plan
-    ]
-    return sorted(map(read_note, chosen), key=lambda note: (note["notebook"], note["job"], note["order"]))
+    chosen = []
+    for path in sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")]):
+        note = files.read_json(path)
+        current = jobs is None or note["job"] in jobs  # else it is left from another plan
+        if current and note["notebook"] != REPORT and notebook in ("", note["notebook"]):
+            chosen.append(read_note(path))
+    return sorted(chosen, key=lambda note: (note["notebook"], note["job"], note["order"]))
 
 
 def check_runs(folder: Path, results: Iterable[dict]) -> int:
-    """Read every run that these results name, refusing edited or unfinished ones; how many there are."""
+    """Read every run that these results name, refusing edited or unfinished ones, and return how many there are."""
     names = sorted({run for note in results for run in note["runs"]})
     for name in names:
         read_run(folder / "runs" / name)
@@ -145,7 +142,7 @@ def cost(folder: Path) -> pd.DataFrame:
 
 
 def origins(folder: Path) -> pd.DataFrame:
-    """With what the results were made: every commit, machine, precision and version among their notes."""
+    """What the results were made with: every commit, machine, precision and version among their notes."""
     numbers: Counter[tuple[str, str]] = Counter()
     for note in notes(folder):
         about = note["provenance"]
