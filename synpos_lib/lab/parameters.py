@@ -12,6 +12,8 @@ from synpos_lib.core import fingerprint, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.methods import METHODS
 
+REPORT = "13_report"  # the notebook that gathers what the others have kept
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -60,10 +62,10 @@ def notebook_parameters(name: str) -> dict[str, Parameter]:
 
 def _declaration(line: str, where: str) -> Parameter:
     """Read one `name = literal  # comment` line, under papermill's rules (it reads with a regular expression)."""
-    found = re.fullmatch(r"([A-Za-z_]\w*) = ([^#=]+?)  # ([^#=]+)", line)
-    if not found:
+    match = re.fullmatch(r"([A-Za-z_]\w*) = ([^#=]+?)  # ([^#=]+)", line)
+    if not match:
         raise Problem(f"{where} has the line `{line}`: write `name = literal  # comment`, without a further '=' or '#'")
-    name, text, comment = found.groups()
+    name, text, comment = match.groups()
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -77,9 +79,9 @@ def _declaration(line: str, where: str) -> Parameter:
 def check_value(name: str, value: object, parameter: Parameter, where: str) -> None:
     """Refuse a value whose type differs from the declared one (an int may stand for a float)."""
     if not _fits(value, parameter.default):
-        wanted, given = _kind(parameter.default), _kind(value)
+        kind, example = _kind(parameter.default), parameter.default
         raise Problem(
-            f"parameter '{name}' in {where} must be {wanted}, as in {parameter.default!r}, not {given} ({value!r})"
+            f"parameter '{name}' in {where} must be {kind}, as in {example!r}, not {_kind(value)} ({value!r})"
         )
 
 
@@ -112,19 +114,26 @@ def code_cells(name: str) -> list[str]:
     return sources
 
 
+def read_yaml(path: Path) -> object:
+    """A YAML 1.2 file (`1e-3` is a number, `no` is text); a key that is given twice is refused."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(path)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise Problem(f"{path}{line} is not valid YAML: {error.problem or error.context}") from error
+    except (OSError, YAMLError) as error:
+        raise Problem(f"{path} cannot be read: {error}") from error
+
+
 def comes_after() -> dict[str, list[str]]:
     """Which notebook comes after which, from graph.yaml, checked against the notebooks that exist."""
-    import yaml
-
     path = notebooks_folder() / "graph.yaml"
-    try:
-        after = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise Problem(
-            f"{path} must say which notebook comes after which, as `name: [names]` lines ({error})"
-        ) from error
+    after = read_yaml(path)
     if not isinstance(after, dict) or not all(isinstance(names, list) for names in after.values()):
-        raise Problem(f"{path} must have one line `name: [names]` for each notebook")
+        raise Problem(f"{path} must say which notebook comes after which, in one line `name: [names]` for each")
     names = notebook_names()
     for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
         if name not in names:

@@ -1,5 +1,6 @@
-"""What ./run_all.sh can be told."""
+"""The command line, `./run_all.sh`: its words, what they start, and errors as one sentence."""
 
+import argparse
 import io
 import os
 import re
@@ -7,38 +8,38 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from synpos_lib.core.errors import Problem, suggest
 
-HELP = """Usage: ./run_all.sh [WHAT] [options] [-- options for Snakemake], where WHAT is one of
+HELP = """WHAT is one of
 
-  PROFILE        run the notebooks with a profile's parameters: {profiles} (default: quick)
-  test           check the code's style and run the tests
-  lab            open the notebooks in JupyterLab
-  handout FOLDER write the notebooks for a class: FOLDER/student without solutions, FOLDER/teacher with them
-  record PROFILE keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed
-
-  --only 02,07   these notebooks, and what they need that is not finished
-  --from 05      this notebook and all that follow
-  --dry-run      say what would run, with which parameters, why, and the time, memory and disk it should take
-  --jobs N       run N independent notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)
-  --retrain      train where shipped weights would be used; later starts use what was trained
-  --download     allow datasets to be downloaded into the folder named by SYNPOS_DATA
-  --as NAME      with record: the name to keep it under (default: the profile's)
-  --help         show this
-
-What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
+  PROFILE         run the notebooks with a profile's parameters: {profiles} (default: quick)
+  test            check the code's style and types and run the tests
+  lab             open the notebooks in JupyterLab
+  handout FOLDER  write the notebooks for a class: FOLDER/student without solutions, FOLDER/teacher with them
+  record PROFILE  keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed
+"""
+EPILOG = """What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
-OPTIONS = {"--only": True, "--from": True, "--jobs": True, "--as": True}  # those with a value
-OPTIONS |= dict.fromkeys(("--dry-run", "--retrain", "--download", "--help"), False)
+OPTIONS = {
+    "--only": "these notebooks, and what they need that is not finished",
+    "--from": "this notebook and all that follow",
+    "--dry-run": "print what would run, with which parameters, why, and the time, memory and disk it should take",
+    "--jobs": "run N notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)",
+    "--retrain": "train where shipped weights would be used; later starts use what was trained",
+    "--download": "allow datasets to be downloaded into the folder named by SYNPOS_DATA",
+    "--as": "with record: the name to keep it under (default: the profile's)",
+    "--help": "show this",
+}
+WITHOUT_PROFILE = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # other words, and what each needs
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 TIME_OF_TESTS = "The tests take about 5 minutes on two cores with AVX-512, and 10 to 12 without."
-ALLOWED = {"command", "--as", "--help"}  # with record
-NUMERIC = ("diffusion", "evaluate", "methods", "mixing", "train", "data/test_corruptions.py", "data/test_views.py")
-NUMERIC += ("experiments", "core/test_runtime.py")  # tests that compute
+NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
+NUMERIC += ["core/test_runtime.py", "data/test_corruptions.py", "data/test_views.py"]
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
 
@@ -48,101 +49,78 @@ def usual_jobs() -> int:
     return 1 if shutil.which("nvidia-smi") else min(4, len(os.sched_getaffinity(0)))
 
 
-@dataclass
-class Request:
-    """What the command line asks for."""
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
 
-    command: str = "quick"
-    only: list[str] = field(default_factory=list)
-    start: str | None = None
-    dry_run: bool = False
-    jobs: int = field(default_factory=usual_jobs)
-    retrain: bool = False
-    download: bool = False
-    help: bool = False
-    folder: str = ""  # where to write a handout
-    record: str = ""  # the profile to record
-    name: str = ""  # what to record it as
-    snakemake: list[str] = field(default_factory=list)
+    def error(self, message: str) -> NoReturn:
+        raise Problem(f"{message.removeprefix('argument ')} (see ./run_all.sh --help)")
 
 
-def parse(words: list[str]) -> Request:
+def parser() -> Parser:
+    """The parser of the command line, with its help."""
+    from synpos_lib.workflow.profiles import profile_names
+
+    parser = Parser(
+        usage="./run_all.sh [WHAT] [options] [-- options for Snakemake]",
+        description=HELP.format(profiles=", ".join(profile_names())),
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    notebooks = _matching(".*[^,].*", "notebooks, as in `--only 02,07`")
+    number = _matching("0*[1-9][0-9]*", "a whole number from 1")
+    name = _matching(r"\w[\w.-]*", "a plain name of letters, digits, '.', '_' and '-'")
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--only", metavar="02,07", type=notebooks, action="append", default=[], help=OPTIONS["--only"])
+    choice.add_argument("--from", metavar="05", dest="start", help=OPTIONS["--from"])
+    parser.add_argument("--jobs", metavar="N", type=number, default=usual_jobs(), help=OPTIONS["--jobs"])
+    parser.add_argument("--as", metavar="NAME", dest="name", type=name, help=OPTIONS["--as"])
+    for option in ("--dry-run", "--retrain", "--download"):
+        parser.add_argument(option, action="store_true", help=OPTIONS[option])
+    return parser
+
+
+def _matching(pattern: str, rule: str) -> Callable[[str], str]:
+    """A type for argparse: text that matches a pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"must be {rule}, not '{text}'")
+        return text
+
+    return check
+
+
+def parse(words: list[str]) -> argparse.Namespace:
     """Read the command line; an unknown word is refused with the nearest right one."""
     from synpos_lib.workflow.profiles import profile_names
 
-    commands = [*profile_names(), "test", "lab", "handout", "record"]
-    request = Request()
-    if "--" in words:
-        request.snakemake = words[words.index("--") + 1 :]
-        words = words[: words.index("--")]
-    given: set[str] = set()
-    waiting = ["--help" if word == "-h" else word for word in words]
-    while waiting:
-        word, equals, value = waiting.pop(0).partition("=")
-        if not word.startswith("-"):
-            if request.command == "handout" and not request.folder:
-                request.folder = word
-                continue
-            if request.command == "record" and not request.record:
-                if word not in profile_names():
-                    raise Problem(f"unknown profile '{word}' ({suggest(word, profile_names())})")
-                request.record = word
-                continue
-            if word not in commands:
-                raise Problem(f"unknown word '{word}' ({suggest(word, commands)})")
-            if "command" in given:
-                raise Problem(f"both '{request.command}' and '{word}' were given: choose one")
-            request.command = word
-            given.add("command")
-            continue
-        if word not in OPTIONS:
-            raise Problem(f"unknown option '{word}' ({suggest(word, OPTIONS)})")
-        given.add(word)
-        if equals and not OPTIONS[word]:
-            raise Problem(f"{word} takes no value: leave out '={value}'")
-        if OPTIONS[word] and not equals:
-            value = waiting.pop(0) if waiting and not waiting[0].startswith("-") else ""
-        if OPTIONS[word] and not value:
-            example = {"--jobs": "2", "--as": "laptop"}.get(word, "02")
-            raise Problem(f"{word} needs a value, as in `{word} {example}`")
-        _set(request, word, value)
-    if {"--only", "--from"} <= given:
-        raise Problem("--only and --from cannot be used together: choose one")
-    if request.command == "record" and not (request.record or request.help):
-        raise Problem("record needs a profile that has run, as in `./run_all.sh record quick`")
-    recording = request.command == "record"
-    if (given - ALLOWED or request.snakemake) if recording else "--as" in given:
-        raise Problem("--as goes with record, and no other option does: `./run_all.sh record quick --as laptop`")
-    if request.command == "handout" and not (request.folder or request.help):
-        raise Problem("handout needs a folder to write to, as in `./run_all.sh handout my-class`")
-    if request.command in ("test", "lab", "handout") and (given - {"command", "--help"} or request.snakemake):
-        raise Problem(
-            f"'{request.command}' takes no options: leave out {' '.join(sorted(given - {'command'})) or '--'}"
-        )
+    cut = words.index("--") if "--" in words else len(words)
+    request, unknown = parser().parse_known_intermixed_args(words[:cut])
+    request.snakemake, request.jobs = words[cut + 1 :], int(request.jobs)
+    request.only = [name for text in request.only for name in text.split(",") if name]
+    request.what, *rest = request.words or ["quick"]
+    commands = dict.fromkeys(profile_names(), "") | WITHOUT_PROFILE
+    if unknown:
+        raise Problem(f"unknown option '{unknown[0]}' ({suggest(unknown[0].partition('=')[0], OPTIONS)})")
+    if request.what not in commands:
+        raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
+    if len(rest) != bool(commands[request.what]):
+        usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
+        raise Problem(f"'{' '.join(request.words)}' should be `{usage}`: give no more and no less")
+    request.target = "".join(rest)
+    if request.what == "record" and request.target not in profile_names():
+        raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profile_names())})")
+    options = {word.partition("=")[0] for word in words[: cut + 1] if word.startswith("--")}
+    allowed = {"record": {"--as"}} | {name: set() for name in ("test", "lab", "handout")}
+    for option in sorted(options - allowed.get(request.what, options - {"--as"})):
+        raise Problem(f"{option} does not go with '{request.what}': leave it out")
     return request
 
 
-def _set(request: Request, word: str, value: str) -> None:
-    if word == "--only":
-        request.only += [name for name in value.split(",") if name]
-        if not request.only:
-            raise Problem("--only needs a notebook, as in `--only 02`")
-    elif word == "--from":
-        request.start = value
-    elif word == "--as":
-        if not re.fullmatch(r"\w[\w.-]*", value):
-            raise Problem(f"--as must be a plain name of letters, digits, '.', '_' and '-', not '{value}'")
-        request.name = value
-    elif word == "--jobs":
-        if not value.isdecimal() or int(value) < 1:
-            raise Problem(f"--jobs must be a whole number from 1, not '{value}'")
-        request.jobs = int(value)
-    else:
-        setattr(request, word[2:].replace("-", "_"), True)
-
-
-def run_profile(request: Request) -> int:
-    """Run, or describe, what is asked of a profile."""
+def run_profile(request: argparse.Namespace) -> int:
+    """Run a profile, or describe what would run."""
     from synpos_lib.workflow import graph as workflow
     from synpos_lib.workflow import planner
 
@@ -150,20 +128,22 @@ def run_profile(request: Request) -> int:
         raise Problem(f"SYNPOS_THREADS must be a number of cores, not '{os.environ['SYNPOS_THREADS']}'")
     if request.download:
         os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
-    chosen = workflow.choose(request.command, request.only, request.start)
+    profile = request.what
+    chosen = workflow.choose(profile, request.only, request.start)
     retrain = chosen if request.retrain else ()
-    steps = workflow.plan(request.command, retrain)
+    steps = workflow.plan(profile, retrain)
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]
-    if request.dry_run:
-        if planner.calibrate(step for step in workflow.needed(steps, targets) if step.why):
-            steps = workflow.plan(request.command, retrain)
-        print(workflow.describe(workflow.needed(steps, targets), request.jobs))
-        return 0
-    return workflow.run(request.command, steps, targets, request.jobs, request.snakemake)
+    if not request.dry_run:
+        return workflow.run(profile, steps, targets, request.jobs, request.snakemake)
+    if planner.calibration_pays(step.cost for step in workflow.needed(steps, targets) if step.why):
+        planner.calibrate()
+        steps = workflow.plan(profile, retrain)
+    print(workflow.describe(profile, workflow.needed(steps, targets), request.jobs))
+    return 0
 
 
 def run_tests() -> int:
-    """Style, then all tests, on every core up to four, then those that compute once more as on an old processor.
+    """Style and types, then all tests, on every core up to four, then those that compute once more as on an old one.
 
     The first failure ends it.
     """
@@ -174,6 +154,7 @@ def run_tests() -> int:
     steps = {
         "style": ["ruff", "check", *CODE],
         "formatting": ["ruff", "format", "--check", *CODE],
+        "types": ["mypy"],
         "tests": ["pytest", "-q", "-x", *shared],
         "numeric tests on the weakest instruction set": numeric,
     }
@@ -199,32 +180,8 @@ def main(words: list[str]) -> int:
             from synpos_lib.workflow import job
 
             return job.run(Path(words[1]), words[2], int(words[3]), int(words[4]))
-        check_only = words[:1] == ["--check"]
-        request = parse(words[check_only:])
-        if request.help:
-            from synpos_lib.workflow.profiles import profile_names
-
-            print(HELP.format(profiles=", ".join(profile_names())), end="")
-        elif check_only:
-            return 0
-        elif request.command == "test":
-            return run_tests()
-        elif request.command == "record":
-            from synpos_lib.workflow import recording
-
-            print(f"recorded: {recording.record(request.record, request.name or request.record)}")
-        elif request.command == "handout":
-            from synpos_lib.workflow import handout
-
-            made = handout.write(Path(request.folder).expanduser().resolve())
-            print(f"written: {', '.join(sorted({str(path.parent) for path in made}))}")
-        elif request.command == "lab":
-            from synpos_lib.lab.parameters import notebooks_folder
-
-            start = str(notebooks_folder() / "00_start_here.ipynb")
-            os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", start, NO_UPDATES])
-        else:
-            return run_profile(request)
+        request = parse(words[words[:1] == ["--check"] :])
+        return 0 if words[:1] == ["--check"] else start(request)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 2
@@ -233,6 +190,28 @@ def main(words: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def start(request: argparse.Namespace) -> int:
+    """Start what the command line names."""
+    if request.what == "test":
+        return run_tests()
+    if request.what == "lab":
+        from synpos_lib.lab.parameters import notebooks_folder
+
+        first = str(notebooks_folder() / "00_start_here.ipynb")
+        os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", first, NO_UPDATES])
+    elif request.what == "record":
+        from synpos_lib.workflow import recording
+
+        print(f"recorded: {recording.record(request.target, request.name or request.target)}")
+    elif request.what == "handout":
+        from synpos_lib.workflow import handout
+
+        copies = handout.write(Path(request.target).expanduser().resolve())
+        print(f"written: {', '.join(map(str, copies))}")
+    else:
+        return run_profile(request)
     return 0
 
 

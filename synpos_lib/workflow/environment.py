@@ -20,36 +20,28 @@ def requirements(*extras: str) -> dict[str, str]:
 
 def lacking(*extras: str) -> list[str]:
     """The requirements that this Python does not meet, in words."""
-    found = []
+    lines = []
     for name, lowest in requirements(*extras).items():
         try:
             version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found.append(name)
-        else:
             if _numbers(version) < _numbers(lowest):
-                found.append(f"{name}>={lowest} (has {version})")
-    return found
+                lines.append(f"{name}>={lowest} (has {version})")
+        except metadata.PackageNotFoundError:
+            lines.append(name)
+    return lines
 
 
 def half_made() -> list[str]:
     """Packages whose files are not all there, such as those a killed installation leaves, as `name==version`."""
-    broken = []
-    for package in metadata.distributions():
-        files = package.files
-        if package.metadata["Name"] is None:
-            continue
-        if not files or any(not _whole(file) for file in files):
-            broken.append(f"{package.metadata['Name']}=={package.version}")
-    return broken
+    packages = [package for package in metadata.distributions() if package.metadata["Name"] is not None]
+    broken = [package for package in packages if not package.files or not all(map(_is_whole, package.files))]
+    return [f"{package.metadata['Name']}=={package.version}" for package in broken]
 
 
-def _whole(file: metadata.PackagePath) -> bool:
+def _is_whole(file: metadata.PackagePath) -> bool:
     """Whether a recorded file is there at its recorded size; byte code may come and go."""
-    if file.suffix == ".pyc":
-        return True
     path = Path(file.locate())
-    return path.exists() and (file.size is None or path.stat().st_size == file.size)
+    return file.suffix == ".pyc" or (path.exists() and file.size in (None, path.stat().st_size))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -1,183 +1,122 @@
-"""An executed notebook as pages for readers: one to read, one to present. Each is one file that loads nothing else.
+"""Everything that is HTML: an executed notebook to read and to present, a profile's index, the parts of the report.
 
-Code is folded, formulas are MathML, colours follow the reader's light or dark setting, and paper gets no buttons.
+Each page is one file that loads nothing else. Code is folded, formulas are MathML, colours follow the reader's light
+or dark setting, and paper gets no buttons.
 """
 
+import base64
 import html
+import io
+import itertools
+import json
+import os
 import re
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
-sys.modules.setdefault("rfc3987_syntax", None)  # a grammar that jsonschema loads for a second and never needs here
+import jinja2
 
-LOOK = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 1rem/1.55 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem; overflow-wrap: anywhere; }
-p, li, h1, h2, h3, summary { max-width: 46rem; } h1 { font-size: 1.7rem; line-height: 1.25; }
-h2 { margin-top: 2.2rem; border-top: 1px solid var(--line); padding-top: 1rem; }
-img { max-width: 100%; height: auto; } math[display=block] { overflow-x: auto; margin: 1rem 0; }
-pre { overflow-x: auto; padding: .5rem .8rem; margin: .4rem 0; background: var(--soft); font-size: .85rem; }
-.out { overflow-x: auto; margin: .6rem 0; } .out > pre { background: none; padding: 0; margin: 0; }
-.stdout, .stderr { margin: 0; } table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
-main > div > table { display: block; overflow-x: auto; } th, td { padding: .2rem .9rem .2rem 0; text-align: left; }
-tr { border-bottom: 1px solid var(--line); } td { font-variant-numeric: tabular-nums; }
-details.code > summary { opacity: .6; font-size: .8rem; cursor: pointer; } .stderr, .error { color: #d33; }
-.anchor-link { display: none; } nav { display: flex; gap: 1rem; font-size: .9rem; } button { font: inherit; }
-@page { margin: 1.5cm; }
-@media print { nav, details.code:not([open]) { display: none; } body { max-width: none; padding: 0; }
-  img, table, pre, .out { break-inside: avoid; } h2, h3 { break-after: avoid; } }
-"""
+from synpos_lib.core import files, runtime
+from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
+from synpos_lib.workflow import watch
 
-SLIDES = """
-html { scroll-snap-type: y mandatory; } body { max-width: none; padding: 0; font-size: 1.1rem; }
-section { box-sizing: border-box; min-height: 100vh; scroll-snap-align: start; padding: 1rem 4vw; display: flex;
-  flex-direction: column; justify-content: center; gap: .6rem; break-after: page; }
-section h1, section h2 { border: 0; margin: 0; padding: 0; max-width: none; } section p { margin: .2rem 0; }
-.beside { display: flex; flex-wrap: wrap; gap: .6rem 2rem; align-items: center; }
-.words { flex: 1 1 18rem; min-width: 0; }
-.shown { display: flex; flex-wrap: wrap; gap: 1rem; overflow: auto; max-height: 68vh; } section p { max-width: none; }
-.shown img { height: 53vh; width: auto !important; max-width: 92vw; object-fit: contain; }
-section pre { font-size: .8rem; max-height: 12vh; overflow: auto; white-space: pre-wrap; }
-@media print { section { min-height: auto; height: 95vh; } }
-"""
+if TYPE_CHECKING:
+    import pandas as pd
 
-KEYS = """
-const slides = [...document.querySelectorAll("section")];
-let at = Number(location.hash.slice(1)) || 1;
-function go(to) {
-  at = Math.max(1, Math.min(slides.length, to));
-  slides[at - 1].scrollIntoView();
-  history.replaceState(null, "", "#" + at);
-}
-const steps = {ArrowRight: 1, ArrowDown: 1, PageDown: 1, " ": 1, ArrowLeft: -1, ArrowUp: -1, PageUp: -1};
-onkeydown = key => { if (key.key in steps) { key.preventDefault(); go(at + steps[key.key]); } };
-onload = () => go(at);
-"""
+# A grammar that jsonschema loads for a second and never needs here.
+sys.modules.setdefault("rfc3987_syntax", cast(ModuleType, None))
+
+HERE = Path(__file__).parent  # of the style sheets, the script and the template
+
+
+# --------------------------------------------------------------------------------------- one notebook, executed
+
+
+def write(path: Path) -> None:
+    """Write the page and the slides of an executed notebook beside it."""
+    files.write_bytes(path.with_suffix(".html"), to_html(path).encode())
+    files.write_bytes(path.with_suffix(".slides.html"), to_slides(path).encode())
 
 
 def to_html(path: Path) -> str:
     """The page to read: prose, folded code, and what it showed."""
-    cells = _read(path)
+    cells = _cells(path)
     hidden = {"remove-input"}  # pages for readers, not coders
-    if any({"parameters", "remove-input"} <= _tags(cell) for cell in cells):
+    if any({"parameters", "remove-input"} <= cell["tags"] for cell in cells):
         hidden.add("injected-parameters")
-    body = "\n".join(_prose(cell) if cell.cell_type == "markdown" else _code(cell, hidden) for cell in cells)
-    fold = "document.querySelectorAll('details.code').forEach(code => code.open = !code.open)"
-    links = f'<a href="../index.html">all results</a> <a href="{slides_of(path).name}">slides</a>'
-    nav = f'<nav>{links} <button onclick="{fold}">show or fold code</button></nav>'
-    return _page(path, f"{nav}\n<main>\n{body}\n</main>", LOOK + _highlighting())
-
-
-def slides_of(path: Path) -> Path:
-    """Where the slides of an executed notebook are kept."""
-    return path.with_suffix(".slides.html")
+    return _page(path, "pages.css", cells=cells, hidden=hidden)
 
 
 def to_slides(path: Path) -> str:
     """The page to present: the question, then one slide for each figure with its *What to see*, then the summary."""
-    cells = _read(path)
-    slides = [_prose(cells[0])] if cells and cells[0].cell_type == "markdown" else []
-    heading, shown, said = "", [], []
+    cells = _cells(path)
+    slides = [_markdown(cell["text"]) for cell in cells[:1] if cell["cell_type"] == "markdown"]
+    heading = ""
+    results: list[str] = []
+    numbers: list[str] = []
 
     def slide(text: str = "") -> None:
-        pictures = [one for one in shown if "<img" in one] or shown
+        pictures = [result for result in results if "<img" in result] or results
         if pictures:
-            numbers = f"<pre>{html.escape(''.join(said).strip())}</pre>" if said else ""
-            words = f'<div class="words">{text}{numbers}</div>' if text or numbers else ""
-            slides.append(f'<h2>{heading}</h2><div class="beside">{_shown(pictures)}{words}</div>')
-        shown.clear()
-        said.clear()
+            text += f"<pre>{html.escape(''.join(numbers).strip())}</pre>" if numbers else ""
+            words = f'<div class="words">{text}</div>' if text else ""
+            beside = f'<div class="beside"><div class="shown">{"".join(pictures)}</div>{words}</div>'
+            slides.append(f"<h2>{heading}</h2>{beside}")
+        results.clear()
+        numbers.clear()
 
     for cell in cells[1:]:
-        if cell.cell_type == "markdown":
-            title = re.search(r"^#+ (.+)$", cell.source, re.MULTILINE)
-            if title:
+        if cell["cell_type"] == "markdown":
+            if title := re.search(r"^#+ (.+)$", cell["text"], re.MULTILINE):
                 slide()
-                heading = _inline(title[1])
-            elif "**What to see.**" in cell.source:
-                slide(_markdown(cell.source))
-            if cell.get("id") == "summary":
-                slides.append(_prose(cell))
+                heading = re.sub(r"^<p>|</p>$", "", _markdown(title[1]).strip())
+            elif "**What to see.**" in cell["text"]:
+                slide(_markdown(cell["text"]))
+            if cell["id"] == "summary":
+                slides.append(_markdown(cell["text"]))
             continue
-        for output in cell.get("outputs", []):
-            made = output.get("data", {}).get("text/html", "")
-            if ("<img" in made or "<table" in made) and "explorer" not in made:
-                shown.append(f"<div>{made}</div>")
-            elif output.output_type == "stream" and cell.get("id", "").startswith("claim"):
-                said.append(output.text)
+        for output in cell["outputs"]:
+            page = "".join(output.get("data", {}).get("text/html", ""))
+            if ("<img" in page or "<table" in page) and "explorer" not in page:
+                results.append(f"<div>{page}</div>")
+            elif output["output_type"] == "stream" and cell["id"].startswith("claim"):
+                numbers.append("".join(output["text"]))
     slide()
-    body = "\n".join(f"<section>{text}</section>" for text in slides)
-    return _page(path, f"{body}\n<script>{KEYS}</script>", LOOK + SLIDES + _highlighting())
+    return _page(path, "pages.css", "slides.css", slides=slides, script=(HERE / "slides.js").read_text())
 
 
-def _shown(pictures: list[str]) -> str:
-    return f'<div class="shown">{"".join(pictures)}</div>'
+def _cells(path: Path) -> list[dict]:
+    """The cells of a notebook, each with its text and its tags."""
+    cells = json.loads(path.read_text())["cells"]
+    extra = [{"text": "".join(cell["source"]), "tags": set(cell["metadata"].get("tags", ()))} for cell in cells]
+    return [{"id": "", **cell, **more} for cell, more in zip(cells, extra, strict=True)]
 
 
-def _read(path: Path) -> list:
-    import nbformat
-
-    return nbformat.read(path, as_version=4).cells
-
-
-def _tags(cell) -> set[str]:
-    return set(cell.metadata.get("tags", ()))
-
-
-def _page(path: Path, body: str, style: str) -> str:
-    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
-    title = html.escape(path.stem)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n{head}\n<title>{title}</title>\n<style>{style}</style>\n{body}\n</html>\n'
-    )
-
-
-def _highlighting() -> str:
-    """Colours of code, for light and for dark."""
+def _page(path: Path, *sheets: str, **values: object) -> str:
     from pygments.formatters import HtmlFormatter
 
-    def rules(style: str) -> str:
-        found = HtmlFormatter(style=style, nobackground=True).get_style_defs(".highlight").splitlines()
-        return "\n".join(rule for rule in found if rule.startswith(".highlight ."))
-
-    return f"{rules('default')}\n@media screen and (prefers-color-scheme: dark) {{ {rules('github-dark')} }}\n"
-
-
-def _prose(cell) -> str:
-    return f'<div id="{cell.get("id", "")}">{_markdown(cell.source)}</div>'
-
-
-def _code(cell, hidden: set[str]) -> str:
-    """A code cell: folded source, unless it is hidden, and its outputs."""
-    made = "".join(_output(output) for output in cell.get("outputs", []))
-    if _tags(cell) & hidden:
-        return made
-    name = "parameters of this run" if "injected-parameters" in _tags(cell) else html.escape(cell.get("id", ""))
-    return f'<details class="code"><summary>code: {name}</summary>{_highlight(cell.source)}</details>{made}'
+    style = "".join((HERE / sheet).read_text() for sheet in sheets)
+    for scheme, around in {
+        "default": "{}",
+        "github-dark": "@media screen and (prefers-color-scheme: dark) {{{}}}",
+    }.items():
+        rules = HtmlFormatter(style=scheme, nobackground=True).get_style_defs(".highlight").splitlines()
+        style += around.format("\n".join(rule for rule in rules if rule.startswith(".highlight ."))) + "\n"
+    return _templates().get_template("notebook.html").render(name=path.stem, style=style, **values)
 
 
-def _output(output) -> str:
-    """One output, in the richest form that needs no script."""
+def _templates() -> jinja2.Environment:
     from nbconvert.filters import ansi2html
-
-    if output.output_type == "stream":
-        return f'<div class="out {output.name}"><pre>{ansi2html(output.text)}</pre></div>'
-    if output.output_type == "error":
-        return f'<div class="out error"><pre>{ansi2html(chr(10).join(output.traceback))}</pre></div>'
-    data = output.data
-    if "text/html" in data:
-        return f'<div class="out">{data["text/html"]}</div>'
-    if "image/png" in data:
-        return f'<div class="out"><img src="data:image/png;base64,{data["image/png"].strip()}" alt="a picture"></div>'
-    return f'<div class="out"><pre>{html.escape(data.get("text/plain", ""))}</pre></div>'
-
-
-def _highlight(source: str) -> str:
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    return highlight(source, PythonLexer(), HtmlFormatter())
+    environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
+    environment.filters |= {"ansi": ansi2html, "markdown": _markdown}
+    environment.filters["highlight"] = lambda source: highlight(source, PythonLexer(), HtmlFormatter())
+    return environment
 
 
 # ------------------------------------------------------------------------------------------ prose and formulas
@@ -191,39 +130,138 @@ FORMULA = re.compile(
 )
 
 
-def markdown(text: str) -> str:
-    """Markdown as HTML."""
-    from nbconvert.filters import markdown2html
-
-    return markdown2html(text)
-
-
 def _markdown(text: str) -> str:
     """Markdown as HTML, with formulas as MathML; links between notebooks lead from page to page."""
+    from nbconvert.filters import markdown2html
+
     formulas: list[str] = []
-    page = markdown(without_formulas(text, formulas))
+    page = markdown2html(without_formulas(text, formulas))
     page = re.sub(r"<[^>]*>", lambda tag: PLACE.sub("", tag[0]), page)  # such as the ids made from headings
     page = PLACE.sub(lambda place: formulas[int(place[1])], page)
     return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="../index.html#\1"', page)  # of several jobs, perhaps
-
-
-def _inline(text: str) -> str:
-    """One line of Markdown without the paragraph around it."""
-    return re.sub(r"^<p>|</p>$", "", _markdown(text).strip())
 
 
 def without_formulas(text: str, formulas: list[str]) -> str:
     """Move each $…$ and $$…$$ outside code to `formulas`, as MathML, which browsers draw by themselves."""
     from latex2mathml.converter import convert
 
-    def move(found: re.Match) -> str:
-        if found["code"]:
-            return found["code"]
+    def move(match: re.Match) -> str:
+        if match["code"]:
+            return match["code"]
         try:
-            formula = convert(found["block"] or found["inline"], display="block" if found["block"] else "inline")
+            formula = convert(match["block"] or match["inline"], display="block" if match["block"] else "inline")
         except Exception:  # one that it cannot read is shown as it was written
-            formula = html.escape(found[0])
+            formula = html.escape(match[0])
         formulas.append(formula)
         return f"formula{len(formulas) - 1}here"
 
     return FORMULA.sub(move, text)
+
+
+# ------------------------------------------------------------------------------------------- a profile's index
+
+
+def write_index(profile: str, here: Path, names: list[str]) -> Path:
+    """Write outputs/<profile>/index.html, every notebook, figure and table with its cost, and return its path."""
+    notes = watch.notes(here)
+    jobs = [
+        _entry(here, name, {path: note for path, note in notes.items() if note.get("job") == name}) for name in names
+    ]
+    marks = [job["mark"] for job in jobs if job["mark"]]
+    cost = runtime.minutes(sum(mark["seconds"] for mark in marks))
+    machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in marks})) or "no machine yet"
+    reports = [job for job in jobs if job["name"] == REPORT and job["page"] and not job["failure"]]
+    page = (
+        _templates()
+        .get_template("index.html")
+        .render(
+            profile=profile,
+            summary=f"{len(marks)} of {len(names)} notebooks finished, {cost} of work on {machines}",
+            report=next(iter(reports), None),
+            notebooks=[
+                (key, list(group)) for key, group in itertools.groupby(jobs, lambda job: job["name"].split("-")[0])
+            ],
+        )
+    )
+    files.write_bytes(here / "index.html", page.encode())
+    return here / "index.html"
+
+
+def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
+    """One job: its pages, state, figures and tables, as the template needs them; a path is empty where nothing is."""
+
+    def place(path: Path) -> str:
+        return str(path.relative_to(here)) if path.exists() else ""
+
+    page, mark = here / "notebooks" / f"{name}.html", watch.try_read(here / "jobs" / f"{name}.json")
+    cells = _cells(page.with_suffix(".ipynb")) if page.with_suffix(".ipynb").exists() else []
+    titles = [cell["text"] for cell in cells if cell["text"].startswith("# ")]  # papermill puts a cell before an error
+    origin = mark.get("provenance", {})
+    status = f"{runtime.minutes(mark['seconds'])} · {origin['time']} · commit {origin['commit']}" if mark else ""
+    results = [
+        {"text": note["text"]} | {kind: place(path.with_name(f"{path.stem}.{kind}")) for kind in ("png", "svg", "csv")}
+        for path, note in notes.items()
+    ]
+    return {
+        "name": name,
+        "question": titles[0].splitlines()[0].lstrip("# ") if titles else "",
+        "page": place(page),
+        "slides": place(page.with_suffix(".slides.html")),
+        "mark": mark,
+        "failure": watch.try_read(here / "jobs" / f"{name}.failed"),
+        "status": status or "not finished",
+        "figures": [result for result in results if result["png"]],
+        "tables": [result for result in results if result["csv"]],
+    }
+
+
+# ------------------------------------------------------------------------------------------ parts of the report
+
+
+class Parts:
+    """Claims, figures and tables as HTML that needs nothing from elsewhere, with links to what they come from."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.start = folder / "notebooks" if "SYNPOS_JOB" in os.environ else Path.cwd()  # where the page lies
+
+    def claims(self, table: "pd.DataFrame", paper: str) -> str:
+        """One paper's claims: the sentence, where it is made, what was measured, and the verdict."""
+        from synpos_lib.workflow import report  # here, since it loads pandas and scipy, which no other page needs
+
+        part = table[table.paper == paper]
+        groups = part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False)
+        notes = {note["stem"]: note for note in report.notes(self.folder)}
+        rows = [group.to_dict("records") for _, group in groups]
+        return self._macro("claims", rows, notes, report.amount, report.COLOURS)
+
+    def results(self, notebook: str) -> str:
+        """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""
+        from synpos_lib.workflow import report
+
+        title, text = notebook, ""
+        if notebook in notebook_names():
+            title, _, text = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n\n")
+        notes = report.notes(self.folder, notebook)
+        jobs = list(dict.fromkeys(note["job"] for note in notes))
+        first = [note for note in notes if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
+        for note in first:
+            if note["path"].parent.name == "figures":
+                note["picture"] = base64.b64encode(small_picture(note["path"].with_suffix(".png"), 1200)).decode()
+        return self._macro("results", title.lstrip("# "), _markdown(text.split("\n|")[0]), len(jobs), first)
+
+    def _macro(self, name: str, *values: object) -> str:
+        base = os.path.relpath(self.folder, self.start)
+        style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
+        return style + str(getattr(_templates().get_template("parts.html").module, name)(base, *values))
+
+
+def small_picture(path: Path, width: int) -> bytes:
+    """A PNG of at most `width` pixels and 128 colours."""
+    from PIL import Image
+
+    picture = Image.open(path).convert("RGB")
+    picture.thumbnail((width, 10 * width))
+    data = io.BytesIO()
+    picture.quantize(128).save(data, "png", optimize=True)
+    return data.getvalue()

@@ -1,15 +1,13 @@
-"""What a job will cost: measured before, recorded elsewhere, or calculated from its work and this machine's speed.
+"""What a job will cost: as measured here, else as recorded and scaled to this machine, else unknown.
 
-Work is counted in passes of one image through a network: 1 forward, 3 with the way back. The machine's speed is
-measured once (some 5 seconds per network that the plan needs) and kept in outputs/calibration.json. What is known
-from none of these is unknown, and said to be. Counted are the trainings and the sampling, which take nearly all the
-time of a large profile; evaluations are not.
+One number compares two machines: how many steps of a small convolutional network each makes in a second. It is
+measured once, in three seconds, and kept in outputs/calibration.json, and in the manifest of a recording. Where a
+recording has none, the jobs that have run both there and here are compared.
 """
 
 import csv
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,17 +15,11 @@ from pathlib import Path
 
 from synpos_lib.core import files, runtime
 from synpos_lib.lab import recorded
-from synpos_lib.workflow import profiles
+from synpos_lib.workflow.profiles import Job
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
 MEASURED = "as measured here"
-SMALL = ("small", "embedded U-Net")  # networks for a processor; the others want a GPU
-MEASURING = 4.0  # seconds per network
-STARTING = 10.0  # seconds that a notebook takes before and after its work, roughly
-# One of the training times in the released logs: 1000 epochs of CLSP-SimCLR, ResNet-18, 48 steps of 1024 images, three
-# views of each.
-RELEASED_HOURS, RELEASED_PASSES = 5.5, 1000 * 48 * 1024 * 9
-RELEASED = "the released CLSP logs (probably A10 GPUs; neither kind nor number is logged)"
+MEASURING = 3.0  # seconds that the comparison of machines takes
 
 
 @dataclass
@@ -42,10 +34,9 @@ class Cost:
     def __str__(self) -> str:
         if self.seconds is None:
             return "time unknown"
-        words = [f"about {runtime.minutes(self.seconds)}"]
-        words.append(f"{size(self.memory_mb)} of memory" if self.memory_mb else "memory unknown")
-        words.append(f"{size(self.disk_mb)} on disk" if self.disk_mb is not None else "disk unknown")
-        return f"{', '.join(words)}; {self.basis}"
+        memory = f"{size(self.memory_mb)} of memory" if self.memory_mb else "memory unknown"
+        disk = f"{size(self.disk_mb)} on disk" if self.disk_mb is not None else "disk unknown"
+        return f"about {runtime.minutes(self.seconds)}, {memory}, {disk}; {self.basis}"
 
 
 def size(megabytes: float) -> str:
@@ -53,283 +44,119 @@ def size(megabytes: float) -> str:
     return f"{megabytes / 1e3:.1f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"
 
 
-def same(parameters: dict) -> str:
-    """Two jobs with equal parameters have the same."""
+def digest(parameters: dict) -> str:
+    """A short digest of a job's parameters."""
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def cost(job, marks: Iterable[dict]) -> Cost:
-    """What a job should take, from marks of this machine with the same parameters, else as good as is known."""
-    marks = [mark for mark in marks if mark.get("seconds") and mark.get("basis", MEASURED) == MEASURED]
-    for mark in marks:
-        if mark["parameters"] == job.parameters:
-            return _from_mark(mark, MEASURED)
-    return (
-        _from_recorded(job)
-        or _from_work(job)
-        or next((_from_mark(mark, f"{MEASURED} with other parameters") for mark in marks), Cost())
-    )
+def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, dict]]) -> dict[str, Cost]:
+    """What each job should take; `marks` are what jobs have left on this machine, by name, the best ones first."""
+    here: dict[tuple[str, str], Cost] = {}
+    others: dict[str, Cost] = {}
+    for name, mark in marks:
+        if mark.get("seconds") and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
+            values = mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb")
+            here.setdefault((name, digest(mark["parameters"])), Cost(*values, MEASURED))
+            others.setdefault(name, Cost(*values, f"{MEASURED} with other parameters"))
+    known = _recordings({key: cost.seconds for key, cost in here.items() if cost.seconds}) | here
+    return {job.name: known.get((job.name, digest(job.parameters)), others.get(job.name, Cost())) for job in jobs}
 
 
-def _from_mark(mark: dict, basis: str) -> Cost:
-    return Cost(mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), basis)
-
-
-def _from_recorded(job) -> Cost | None:
-    """The recording of this very job, as fast as this machine is compared with the one that made it."""
+def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cost]:
+    """The recorded cost of every job, by its name and the digest of its parameters, scaled to this machine."""
+    costs: dict[tuple[str, str], Cost] = {}
     for path in sorted(recorded.FOLDER.glob("*/timings.csv")):
         with path.open() as file:
-            rows = [row for row in csv.DictReader(file) if row["job"] == job.name]
-        for row in rows:
-            if row["parameters"] == same(job.parameters):
-                there = files.read_json(path.with_name("manifest.json"))["calibration"]
-                seconds, *rest = (float(row[key]) if row[key] else None for key in TIMINGS[1:4])
-                slower = _slower(there)
-                words = f"times {slower:.2f} for this machine" if slower else "not known how fast beside this machine"
-                return Cost(seconds * (slower or 1), *rest, f"recorded on {row['hardware']}, {words}")
-    return None
+            rows = {(row["job"], row["parameters"]): row for row in csv.DictReader(file)}
+        there = {key: float(row["seconds"]) for key, row in rows.items()}
+        ratio, comparison = _slowness(files.read_json(path.with_name("manifest.json")), there, here)
+        for key, row in rows.items():
+            memory, disk = (float(row[name]) if row[name] else None for name in TIMINGS[2:4])
+            cost = Cost(there[key] * ratio, memory, disk, f"recorded on {row['hardware']}, {comparison}")
+            costs.setdefault(key, cost)
+    return costs
 
 
-def _slower(there: dict) -> float | None:
-    """How many times slower this machine is than one with that calibration, if both have measured the same."""
-    here = calibration()
-    both = [math.log(there[network] / here[network]) for network in here if network in there]
-    return math.exp(sum(both) / len(both)) if both else None
+def _slowness(manifest: dict, there: dict, here: dict) -> tuple[float, str]:
+    """How many times slower this machine is than that of a recording, and in words how that is known."""
+    speed_there, speed_here, both = manifest.get("steps_per_second"), calibration(), here.keys() & there.keys()
+    if speed_there and speed_here:
+        return speed_there / speed_here, f"times {speed_there / speed_here:.2f} for this machine"
+    if both:
+        ratio = sum(here[key] for key in both) / sum(there[key] for key in both)
+        return ratio, f"times {ratio:.2f} as of {len(both)} jobs finished here"
+    return 1.0, "not scaled to this machine"
 
 
-def _from_work(job) -> Cost | None:
-    passes, speed = work(job), calibration()
-    if not passes or any(network not in speed for network in passes):
-        return None
-    seconds = STARTING + sum(amount / speed[network] for network, amount in passes.items())
-    return Cost(seconds, None, stored(job), "calculated from its passes and this machine's speed")
+def _covering(values: list[float | None], words: Callable[[list[float]], str]) -> str:
+    """An estimate from the known values, in order, with the number of jobs that it does not cover."""
+    known = sorted(value for value in values if value is not None)
+    missing = f", {len(values) - len(known)} unknown" if len(known) < len(values) else ""
+    return words(known) + missing if known else "unknown"
 
 
-def covering(known: int, waiting: list, words: str) -> str:
-    """An estimate, with the number of jobs it does not cover."""
-    missing = len(waiting) - known
-    return "unknown" if not known else words + f", {missing} unknown" * bool(missing)
+def time_for(expected: list[Cost], jobs: int) -> str:
+    """How long jobs of these costs should take, so many at once."""
+    return _covering([cost.seconds for cost in expected], lambda known: f"about {runtime.minutes(sum(known) / jobs)}")
 
 
-def time_for(waiting: list, jobs: int) -> str:
-    """How long the jobs should take, `jobs` at once."""
-    known = [step.seconds for step in waiting if step.seconds is not None]
-    return covering(len(known), waiting, f"about {runtime.minutes(sum(known) / jobs)}")
+def memory_for(expected: list[Cost], jobs: int) -> str:
+    """The memory that so many of the jobs should need at once."""
+    return _covering([cost.memory_mb for cost in expected], lambda known: f"up to {size(sum(known[-jobs:]))} at once")
 
 
-# ------------------------------------------------------------------------------------- the work of a job
+def disk_for(expected: list[Cost]) -> str:
+    """The space that the results of these jobs should need."""
+    return _covering([cost.disk_mb for cost in expected], lambda known: f"about {size(sum(known))}")
 
 
-def work(job) -> dict[str, float]:
-    """Passes through each network, for the notebooks that train or sample; nothing for the others."""
-    count = WORK.get(job.notebook)
-    total: dict[str, float] = {}
-    for network, passes in count(job.parameters) if count else ():
-        total[network] = total.get(network, 0) + passes
-    return {network: passes for network, passes in total.items() if passes}
+def calibration() -> float | None:
+    """Steps per second of this machine, if they were measured on it."""
+    path = _calibration_file()
+    known = files.read_json(path) if path.exists() else {}
+    return known.get("steps_per_second") if known.get("hardware") == runtime.hardware() else None
 
 
-def _unet(parameters: dict) -> str:
-    """The network that the profile's notebook 01 trains on these images; the shipped one where it trains none."""
-    made = [job.parameters for job in profiles.jobs(parameters["profile"]) if job.notebook == "01_diffusion"]
-    paper = ("paper", parameters["dataset"]) in [(each["recipe"], each["dataset"]) for each in made]
-    return "paper U-Net" if paper else "embedded U-Net"
-
-
-def _diffusion(p: dict) -> list[tuple[str, float]]:
-    network = "paper U-Net" if p["recipe"] == "paper" else "embedded U-Net"
-    trained = 3 * p["steps"] * _per_step(p["recipe"]) if p["retrain"] or p["dataset"] != "scenes" else 0
-    return [(network, trained + p["samples"] * p["sampling_steps"])]
-
-
-def _per_step(recipe: str) -> float:
-    """Images, second views among them, that go through the diffusion model in one step of its training."""
-    from synpos_lib.diffusion.model import RECIPES
-
-    return RECIPES[recipe].batch * (1 + RECIPES[recipe].second_view)
-
-
-def _silenced(p: dict) -> list[tuple[str, float]]:
-    return [(_unet(p), p["samples"] * p["steps"] * (2 + len(p["strengths"]) + LEVELS))]
-
-
-def _gallery(p: dict) -> list[tuple[str, float]]:
-    return [(_unet(p), 1.5 * p["anchors"] * p["steps"] * (len(p["weights"]) + 5 + LEVELS))]
-
-
-def _positives(p: dict) -> list[tuple[str, float]]:
-    images = p["anchors"] * p["candidates"] * p["steps"]  # with guidance each takes two passes, with mixing 1.5
-    told = 3 * p["told_steps"] * _per_step(p["told_recipe"]) + 2 * images if p["told_steps"] else 0
-    return [(_unet(p), 1.5 * images + told)]
-
-
-def _training(p: dict) -> list[tuple[str, float]]:
-    return [(p["encoder"], p["epochs"] * p["anchors"] * views(p["method"]))]
-
-
-def _arms(p: dict) -> list[tuple[str, float]]:
-    """Three arms of each method, with and without augmentation; the studies after them are not counted."""
-    trainings = 3 * 2 * len(p["base_methods"]) * len(p["seeds"])
-    return [(p["encoder"], trainings * p["epochs"] * (p["anchors"] or WHOLE.get(p["dataset"], 0)) * 6)]
-
-
-def _ablations(p: dict) -> list[tuple[str, float]]:
-    """One training for each value of a knob and seed; the sampling for some of them is not counted."""
-    knobs = "candidates lambdas weights anchor_times sampling_steps samplers skips half_trained".split()
-    trainings = (1 + sum(len(p[knob]) for knob in knobs)) * len(p["seeds"])
-    network = "small" if p["dataset"] == "scenes" else "resnet18"  # as in notebook 07
-    taught = (network, trainings * p["epochs"] * p["anchors"] * views(p["method"]))
-    return [taught, (_unet(p), 3 * sum(p["half_trained"]) * _per_step(p["recipe"]))]
-
-
-WHOLE = {"imagenet100": 126_689}  # training images, where a profile takes all of them
-LEVELS = 5  # of the U-Net: the bottleneck and four levels of skip connections
-WORK: dict[str, Callable[[dict], list[tuple[str, float]]]] = {
-    "01_diffusion": _diffusion,
-    "03_zeroed_features": _silenced,
-    "04_interpolation_gallery": _gallery,
-    "05_synthetic_positives": _positives,
-    "07_ssl_training": _training,
-    "10_ablations": _ablations,
-    "11_mixdiff": _arms,
-}
-
-
-def views(method: str) -> float:
-    """Passes per image and epoch of a method: 3 for each view that is learned from."""
-    from synpos_lib import methods
-
-    return 3 * (2 + (methods.recipe(method).role in ("pull", "third view")))
-
-
-def stored(job) -> float | None:
-    """Megabytes of the positives, where it is them that a job stores."""
-    p = job.parameters
-    if job.notebook != "05_synthetic_positives":
-        return None
-    return p["anchors"] * p["candidates"] * 3 * 32 * 32 / 1e6
-
-
-# ------------------------------------------------------------------------------- the speed of this machine
-
-
-def calibrate(steps: Iterable) -> bool:
-    """Measure this machine's speed through networks that the costs of these steps wait for; whether it did anything."""
-    wanted: set[str] = set()
-    for step in steps:
-        if step.cost.basis != MEASURED:
-            wanted |= set(SMALL if step.cost.basis.startswith("recorded") else work(step.job))
-    return measure(wanted)
-
-
-def measure(networks: Iterable[str]) -> bool:
-    """Measure this machine's speed through these networks, once; whether there was anything to measure."""
+def calibrate() -> float:
+    """Measure this machine's speed, once."""
     speed = calibration()
-    missing = sorted(set(networks) - set(speed))
-    if missing:
-        print(f"measuring this machine, once, about {len(missing) * 1.5 * MEASURING:.0f} s: {', '.join(missing)}")
-        for network in missing:
-            speed[network] = round(_passes_per_second(network), 1)
-        files.write_json(_calibration_file(), {"hardware": runtime.hardware(), "passes per second": speed})
-    return bool(missing)
+    if speed is None:
+        print(f"measuring this machine, once, {MEASURING:.0f} s")
+        speed = round(_steps_per_second(), 2)
+        files.write_json(_calibration_file(), {"hardware": runtime.hardware(), "steps_per_second": speed})
+    return speed
 
 
-def calibration() -> dict[str, float]:
-    """Passes per second through each network, as far as they were measured on this machine."""
-    if not _calibration_file().exists():
-        return {}
-    known = files.read_json(_calibration_file())
-    return known["passes per second"] if known["hardware"] == runtime.hardware() else {}
+def calibration_pays(expected: Iterable[Cost]) -> bool:
+    """Whether a recording that knows its machine's speed waits to be scaled by this one's."""
+    speeds = any("steps_per_second" in files.read_json(path) for path in recorded.FOLDER.glob("*/manifest.json"))
+    return speeds and calibration() is None and any(cost.basis.startswith("recorded") for cost in expected)
 
 
 def _calibration_file() -> Path:
     return runtime.outputs() / "calibration.json"
 
 
-def _passes_per_second(network: str) -> float:
+def _steps_per_second() -> float:
+    """Training steps per second of a small convolutional network on noise, with all the cores of one job."""
     import torch
+    from torch import nn
 
-    torch.set_num_threads(runtime.use_threads())
-    step, passes = _sampling_step(network) if "U-Net" in network else _training_step(network)
-    step()  # fills caches
-    count, since = 0, time.perf_counter()
-    while time.perf_counter() - since < MEASURING:
-        step()
-        count += passes
-    return count / (time.perf_counter() - since)
-
-
-def _training_step(encoder: str) -> tuple[Callable, int]:
-    """A step of SimCLR on noise, augmentation and optimiser included, and its passes."""
-    import torch
-
-    from synpos_lib.data.catalog import Images
-    from synpos_lib.train import pretrain
-
-    side = _side(encoder)
-    batch = (512 if runtime.device().type == "cuda" else 128 if encoder in SMALL else 16) * 32 // side
-    shape = (batch, 3, side, side)
-    noise = Images(torch.randint(256, shape, dtype=torch.uint8), None, None, (), "noise", "train", "noise")
-    config = pretrain.Config(method="simclr", encoder=encoder, batch=batch)
-    training = pretrain.Training(config, noise, None, pretrain.processes())
-    training.method.train()
-    draw = torch.Generator().manual_seed(0)
-
-    def step() -> None:
-        loss, _ = training.step(torch.randperm(batch, generator=draw), torch.zeros(batch, dtype=torch.long), draw)
-        loss.item()
-
-    return step, 6 * batch
-
-
-def _sampling_step(network: str) -> tuple[Callable, int]:
-    """A forward pass of a U-Net, as in sampling, and how many images it takes."""
-    import torch
-
-    from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet
-
+    runtime.use_threads()
     where = runtime.device()
-    unet = UNet(EMBEDDED if network in SMALL else PAPER).to(where).eval()
-    batch = 256 if where.type == "cuda" else 64 if network in SMALL else 4
-    x, t = torch.randn(batch, 3, 32, 32, device=where), torch.full((batch,), 500, device=where)
+    layers = [nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 128, 3, stride=2), nn.BatchNorm2d(128), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)).to(where)
+    images = torch.randn(64, 3, 32, 32, device=where)
 
-    @torch.no_grad()
     def step() -> None:
         with runtime.autocast(where):
-            unet(x, t).sum().item()
+            loss = network(images).square().mean()
+        loss.backward()
+        loss.item()  # waits for a GPU
 
-    return step, batch
-
-
-# ------------------------------------------------------------------------------------------- GPU-hours
-
-
-def gpu_hours(passes: dict[str, float]) -> tuple[float, str]:
-    """Hours of a GPU for these passes, as measured on this machine's, else at the pace of the released training."""
-    speed = calibration()
-    if runtime.device().type == "cuda" and set(passes) <= set(speed):
-        return sum(amount / speed[network] for network, amount in passes.items()) / 3600, "as measured on this GPU"
-    pace = operations("resnet18") * RELEASED_PASSES / RELEASED_HOURS
-    return sum(amount * operations(network) for network, amount in passes.items()) / pace, f"at the pace of {RELEASED}"
-
-
-def _side(network: str) -> int:
-    """Pixels of the images that a network is meant for."""
-    return 224 if network.endswith(("-imagenet", "-224")) else 32
-
-
-def operations(network: str) -> int:
-    """Floating-point operations of one forward pass of one image, counted, not run."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet
-    from synpos_lib.train import encoders
-
-    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        x = torch.empty(1, 3, _side(network), _side(network))
-        if "U-Net" in network:
-            UNet(EMBEDDED if network in SMALL else PAPER).eval()(x, torch.empty(1, dtype=torch.long))
-        else:
-            encoders.by_name(network)[0].eval()(x)
-    return counter.get_total_flops()
+    step()  # fills caches
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < MEASURING:
+        step()
+        count += 1
+    return count / (time.perf_counter() - start)

@@ -1,12 +1,23 @@
 """Strict parameters: what a notebook declares, what a profile sets, and the jobs that follow from both."""
 
 import itertools
-import re
+from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
 
+from synpos_lib.core import files
 from synpos_lib.core.errors import Problem, suggest
-from synpos_lib.lab.parameters import Parameter, check_value, notebook_names, notebook_parameters, notebooks_folder
+from synpos_lib.lab.parameters import (
+    Parameter,
+    check_value,
+    notebook_names,
+    notebook_parameters,
+    notebooks_folder,
+    read_yaml,
+)
+
+Block = dict[str, object]  # parameter → value, or list of values for one job each
+ABOUT: Block = {"gpu_hours": 1.0, "date": "2026-11-27", "basis": "", "not_counted": ""}  # keys of `about:`, as examples
 
 
 @dataclass(frozen=True)
@@ -23,109 +34,93 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in (notebooks_folder() / "profiles").glob("*.yaml"))
 
 
-def read_profile(profile: str) -> dict[str, list[dict[str, object]]]:
-    """A profile's blocks as written: notebook → blocks of parameter → value, or list of values for one job each."""
-    import yaml
+def read_profile(profile: str) -> dict[str, list[Block]]:
+    """A profile's blocks as written, by notebook."""
+    blocks, names = _read(profile), notebook_names()
+    blocks.pop("about", None)
+    for notebook, block in blocks.items():
+        blocks[notebook] = block if isinstance(block, list) and block else [block]
+        if notebook not in names:
+            raise Problem(f"unknown notebook '{notebook}' in profile '{profile}' ({suggest(notebook, names)})")
+        if not all(isinstance(part, dict) for part in blocks[notebook]):
+            raise Problem(f"the block of {notebook} in profile '{profile}' must be `name: value` lines, or {{}}")
+    return blocks
 
+
+def gpu_hours(profile: str) -> str:
+    """What the whole profile costs on a GPU, as its `about:` block says; empty for one that needs none."""
+    about, where = _read(profile).get("about"), f"the block 'about' of profile '{profile}'"
+    if about is None:
+        return ""
+    if not isinstance(about, dict):
+        raise Problem(f"{where} must be `name: value` lines")
+    for name in [*about, *ABOUT]:
+        if name not in ABOUT:
+            raise Problem(f"unknown key '{name}' in {where} ({suggest(name, ABOUT)})")
+        if name not in about:
+            raise Problem(f"{where} lacks '{name}': add it")
+        check_value(name, about[name], Parameter(name, ABOUT[name], ""), where)
+    hours = f"{about['gpu_hours']:,} ({about['gpu_hours'] / 24:,.1f} days)"
+    return (
+        f"GPU-hours: about {hours} for the whole profile '{profile}', estimated on {about['date']} from "
+        f"{about['basis']}; not counted: {about['not_counted']}"
+    )
+
+
+def _read(profile: str) -> dict:
     path = notebooks_folder() / "profiles" / f"{profile}.yaml"
     if not path.exists():
         raise Problem(f"unknown profile '{profile}' ({suggest(profile, profile_names())})")
-    try:
-        blocks = yaml.load(path.read_text(), _strict_loader()) or {}
-    except yaml.YAMLError as error:
-        raise Problem(f"profile '{profile}' ({path}) is not valid YAML: {' '.join(str(error).split())}") from error
+    blocks = read_yaml(path) or {}
     if not isinstance(blocks, dict):
         raise Problem(f"profile '{profile}' ({path}) must be one block per notebook, each with its parameters")
-    for notebook, block in blocks.items():
-        if notebook not in notebook_names():
-            raise Problem(
-                f"unknown notebook '{notebook}' in profile '{profile}' ({suggest(notebook, notebook_names())})"
-            )
-        if not (block == {} or block) or not all(isinstance(part, dict) for part in _as_list(block)):
-            raise Problem(f"the block of {notebook} in profile '{profile}' must be `name: value` lines, or {{}}")
-    return {notebook: _as_list(block) for notebook, block in blocks.items()}
-
-
-def _as_list(block: object) -> list:
-    return block if isinstance(block, list) else [block]
-
-
-def _strict_loader() -> type:
-    """PyYAML's safe loader, which reads 1e-3 as a number and refuses a key that is given twice."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node, deep=False):
-            keys = [key.value for key, _ in node.value]
-            twice = next((key for key in keys if keys.count(key) > 1), None)
-            if twice:
-                raise yaml.constructor.ConstructorError(None, None, f"'{twice}' is given twice", node.start_mark)
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$|[-+]?\d[\d_]*\.\d*$|[-+]?\.\d+$")
-    Loader.yaml_implicit_resolvers = {key: list(value) for key, value in Loader.yaml_implicit_resolvers.items()}
-    for first in "-+.0123456789":
-        Loader.yaml_implicit_resolvers.setdefault(first, []).insert(0, ("tag:yaml.org,2002:float", number))
-    return Loader
+    return blocks
 
 
 def jobs(profile: str, retrain: Container[str] = ()) -> list[Job]:
     """Every job of a profile, checked, in reading order; notebooks named in `retrain` get that parameter set."""
-    blocks = read_profile(profile)
-    made = [
-        job
-        for name in sorted(blocks)
-        for block in blocks[name]
-        for job in _block_jobs(f"profile '{profile}' for {name}", profile, name, block, name in retrain)
-    ]
-    seen: set[str] = set()
-    for job in made:
-        if job.name in seen:
+    blocks = [(name, block) for name, blocks in sorted(read_profile(profile).items()) for block in blocks]
+    jobs = [job for name, block in blocks for job in _block_jobs(profile, name, block, name in retrain)]
+    for name, number in Counter(job.name for job in jobs).items():
+        if number > 1:
             raise Problem(
-                f"profile '{profile}' for {job.notebook} makes the job '{job.name}' twice: its lists repeat a value, "
-                f"or two of its blocks differ only in a parameter that is not a list (write `name: [value]`)"
+                f"profile '{profile}' has the job '{name}' twice: its lists repeat a value, or two of its blocks "
+                f"differ only in a parameter that is not a list (write `name: [value]`)"
             )
-        seen.add(job.name)
-    return made
+    return jobs
 
 
-def _block_jobs(where: str, profile: str, notebook: str, block: dict[str, object], retrain: bool) -> list[Job]:
+def _block_jobs(profile: str, notebook: str, block: Block, retrain: bool) -> list[Job]:
     """One job per combination of the values that one block lists; its lists make the job's name."""
-    declared = notebook_parameters(notebook)
-    for name in block:
+    declared, where = notebook_parameters(notebook), f"profile '{profile}' for {notebook}"
+    values: dict[str, list] = {}
+    several = [name for name, value in block.items() if name in declared and _is_several(value, declared[name])]
+    for name, value in block.items():
         if name not in declared:
             raise Problem(f"unknown parameter '{name}' in {where} ({suggest(name, declared)})")
-    if "profile" in block:
-        raise Problem(f"parameter 'profile' in {where} is set by the workflow: leave it out")
-    listed = {name: _values(value, declared[name]) for name, value in block.items()}
-    for name, values in listed.items():
-        if not values:
+        if name == "profile":
+            raise Problem(f"parameter 'profile' in {where} is set by the workflow: leave it out")
+        values[name] = value if isinstance(value, list) and name in several else [value]
+        if not values[name]:
             raise Problem(f"parameter '{name}' in {where} is an empty list: give at least one value")
-        for value in values:
-            check_value(name, value, declared[name], where)
-    several = [name for name, value in block.items() if _is_several(value, declared[name])]
-    made = []
-    for combination in itertools.product(*listed.values()):
-        chosen = dict(zip(listed, combination, strict=True))
-        parameters = {name: parameter.default for name, parameter in declared.items()} | chosen
-        parameters = {name: _as_declared(value, declared[name]) for name, value in parameters.items()}
-        parameters["profile"] = profile
-        if retrain and "retrain" in declared:
-            parameters["retrain"] = True
-        name = "-".join([notebook, *(f"{key}={_word(chosen[key])}" for key in several)])
-        made.append(Job(name, notebook, parameters))
-    return made
+        for each in values[name]:
+            check_value(name, each, declared[name], where)
+    defaults = {name: parameter.default for name, parameter in declared.items()}
+    fixed = {"profile": profile} | ({"retrain": True} if retrain and "retrain" in declared else {})
+    jobs = []
+    for combination in itertools.product(*values.values()):
+        chosen = dict(zip(values, combination, strict=True))
+        parameters = {name: _as_declared(value, declared[name]) for name, value in (defaults | chosen | fixed).items()}
+        name = "-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in several)])
+        jobs.append(Job(name, notebook, parameters))
+    return jobs
 
 
 def _is_several(value: object, parameter: Parameter) -> bool:
     """Whether a profile's value is a list of values: any list for a scalar, a list of lists for a list."""
-    if isinstance(parameter.default, list):
-        return isinstance(value, list) and bool(value) and all(isinstance(item, list) for item in value)
-    return isinstance(value, list)
-
-
-def _values(value: object, parameter: Parameter) -> list:
-    return value if _is_several(value, parameter) else [value]
+    if not isinstance(value, list) or not isinstance(parameter.default, list):
+        return isinstance(value, list)
+    return bool(value) and all(isinstance(item, list) for item in value)
 
 
 def _as_declared(value: object, parameter: Parameter) -> object:
@@ -133,7 +128,7 @@ def _as_declared(value: object, parameter: Parameter) -> object:
     return float(value) if isinstance(parameter.default, float) and isinstance(value, int) else value
 
 
-def _word(value: object) -> str:
+def _as_words(value: object) -> str:
     """A value as part of a file name."""
     text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-    return re.sub(r"[^\w.+-]+", "_", text.lower() if isinstance(value, bool) else text)
+    return files.safe_name(text.lower() if isinstance(value, bool) else text)

@@ -2,25 +2,25 @@
 
     ./run_all.sh record quick          outputs/quick -> outputs/recorded/quick
 
-Kept are the tidy tables and small pictures of every notebook that ran once, and the cost of every job. Jobs of one
-notebook that ran many times (one training each) are kept in the tables that gather them.
+It keeps the tidy tables and small pictures of every notebook that ran once, and the cost of every job. Jobs of one
+notebook that ran many times (one training each) are in the tables that gather them.
 """
 
-import csv
-import io
 import shutil
 import time
 from pathlib import Path
 
+import pandas as pd
+
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
-from synpos_lib.core.runs import read_run
-from synpos_lib.lab import recorded
+from synpos_lib.core.runs import Run, read_run
+from synpos_lib.lab import parameters, recorded
 from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import planner, report
+from synpos_lib.workflow import pages, planner, report
 
 WIDTH = 900  # pixels, of a recorded picture
-GATHERING = ("08_linear_and_knn", "13_report")  # notebooks that show the runs of others
+GATHERING = ("08_linear_and_knn", parameters.REPORT)  # notebooks that show the runs of others
 
 
 def record(profile: str, name: str) -> Path:
@@ -32,10 +32,8 @@ def record(profile: str, name: str) -> Path:
     notebooks = [step.job.notebook for step in steps.values()]
     once = [step for step in steps.values() if notebooks.count(step.job.notebook) == 1]
     notes = {path: report.read_note(path) for step in once for path in sorted(here.glob(f"*/{step.name}.*.json"))}
-    runs = {
-        run: read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})
-    }
-    planner.measure(planner.SMALL)
+    runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]
+    speed = planner.calibrate()
     target = recorded.FOLDER / name
     shutil.rmtree(target, ignore_errors=True)
     manifest = {
@@ -45,20 +43,20 @@ def record(profile: str, name: str) -> Path:
         "commits": sorted({step.mark["provenance"]["commit"] for step in steps.values()}),
         "hardware": sorted({step.mark["provenance"]["hardware"] for step in steps.values()}),
         "seconds": round(sum(step.mark["seconds"] for step in steps.values()), 1),
-        "calibration": planner.calibration(),
+        "steps_per_second": speed,
         "tables": {},
         "figures": {},
-        "runs": {run.name: _about(run) for run in runs.values()},
+        "runs": {run.name: _about(run) for run in runs},
         "jobs": {step.name: {"notebook": step.job.notebook, "parameters": step.mark["parameters"]} for step in once},
     }
     for path, note in notes.items():
         _keep(path, note, target, manifest)
-    files.write_bytes(target / "timings.csv", _timings([step for step in steps.values() if _did_it_all(here, step)]))
+    files.write_bytes(target / "timings.csv", _timings([step for step in steps.values() if _did_all(here, step)]))
     files.write_json(target / "manifest.json", manifest)  # last: without it there is no recording
     return target
 
 
-def _about(run) -> dict:
+def _about(run: Run) -> dict:
     """What a run was made from and with."""
     metrics = run.folder / "metrics.jsonl"
     return {
@@ -74,7 +72,7 @@ def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
     """Copy one table, or one picture made small, and say what made it."""
     kind = path.parent.name
     source = path.with_name(f"{path.stem}.{'csv' if kind == 'tables' else 'png'}")
-    data = source.read_bytes() if kind == "tables" else report.small_picture(source, WIDTH)
+    data = source.read_bytes() if kind == "tables" else pages.small_picture(source, WIDTH)
     files.write_bytes(target / kind / source.name, data)
     manifest[kind][source.name] = {
         "text": note["text"],
@@ -89,21 +87,18 @@ def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
     }
 
 
-def _did_it_all(here: Path, step) -> bool:
-    """Whether a job took at least as long as each run it shows: else it found that run done."""
+def _did_all(here: Path, step: workflow.Step) -> bool:
+    """Whether a job took at least as long as each run it shows: else that run was done already."""
     if step.job.notebook in GATHERING:
         return True
     names = {run for path in here.glob(f"*/{step.name}.*.json") for run in report.read_note(path)["runs"]}
     return all(read_run(here / "runs" / name).results["seconds"] <= step.mark["seconds"] for name in names)
 
 
-def _timings(steps: list) -> bytes:
+def _timings(steps: list[workflow.Step]) -> bytes:
     """What every job cost, and with which parameters and hardware, for the planner."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(planner.TIMINGS)
+    rows = []
     for step in steps:
-        mark = step.mark
-        cost = [mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb"), mark["provenance"]["hardware"]]
-        writer.writerow([step.name, *cost, planner.same(mark["parameters"])])
-    return text.getvalue().encode()
+        costs, hardware = map(step.mark.get, planner.TIMINGS[1:4]), step.mark["provenance"]["hardware"]
+        rows.append([step.name, *costs, hardware, planner.digest(step.mark["parameters"])])
+    return pd.DataFrame(rows, columns=planner.TIMINGS).to_csv(index=False).encode()

@@ -14,6 +14,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from browsing import PATIENCE, REPOSITORY, SCREENSHOTS  # noqa: E402 (beside this file)
 
+from synpos_lib.workflow import profiles  # noqa: E402 (after the path is set)
+
 SETTINGS = {  # of JupyterLab: every cell is drawn, wherever one has scrolled to; no question about news
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -60,13 +62,9 @@ def tab(browser):
 
 def with_smoke_parameters(notebooks: Path) -> None:
     """Give every copied notebook the parameters of the smoke profile, where its own are."""
-    import yaml
-
-    profile = yaml.safe_load((notebooks / "profiles" / "smoke.yaml").read_text())
-    for name, block in profile.items():
+    for name, (block, *_) in profiles.read_profile("smoke").items():
         path = notebooks / f"{name}.ipynb"
         content = json.loads(path.read_text())
-        block = block[0] if isinstance(block, list) else block
         own = next(cell for cell in content["cells"] if cell["id"] == "parameters")
         own["source"] = "".join(own["source"]).replace('profile = "quick"', 'profile = "smoke"')
         for key, value in block.items():

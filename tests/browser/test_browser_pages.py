@@ -7,7 +7,7 @@ import pytest
 from browsing import REPOSITORY, SCREENSHOTS
 
 from synpos_lib.core import files
-from synpos_lib.workflow import index, pages
+from synpos_lib.workflow import pages
 
 pytestmark = pytest.mark.slow
 NAME = "00_start_here"
@@ -44,11 +44,10 @@ def written(tmp_path_factory):
     path = here / "notebooks" / f"{NAME}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(made, path)
-    files.write_bytes(path.with_suffix(".html"), pages.to_html(path).encode())
-    files.write_bytes(pages.slides_of(path), pages.to_slides(path).encode())
+    pages.write(path)
     note = json.loads((here / "figures" / f"{NAME}.toy.json").read_text())
     files.write_json(here / "jobs" / f"{NAME}.json", {"seconds": 3, "provenance": note["provenance"]})
-    index.write("smoke", here, [NAME])
+    pages.write_index("smoke", here, [NAME])
     return here
 
 

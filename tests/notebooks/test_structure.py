@@ -144,8 +144,8 @@ def small_graph(tmp_path, monkeypatch, after: str) -> None:
         ("{01_a: [], 02_b: [01_a], 03_c: [02_x]}", "unknown notebook '02_x' in .*graph.yaml.*did you mean"),
         ("{01_a: [03_c], 02_b: [], 03_c: [01_a]}", "round in a circle"),
         ("{01_a: []}", "03_c is missing in graph.yaml"),
-        ("01_a: 02_b", "must have one line `name: "),
-        ("01_a: [", "must say which notebook comes after which"),
+        ("01_a: 02_b", "in one line `name: "),
+        ("01_a: [", "graph.yaml, line 1 is not valid YAML"),
     ],
 )
 def test_mistakes_in_the_graph_are_named(tmp_path, monkeypatch, after, said):

@@ -8,15 +8,24 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.workflow import cli
 
 
-def test_what_can_be_asked():
-    assert cli.parse([]) == cli.Request()
+def test_words_and_options_in_any_order():
+    request = cli.parse([])
+    assert (request.what, request.only, request.start, request.dry_run, request.snakemake) == (
+        "quick",
+        [],
+        None,
+        False,
+        [],
+    )
     request = cli.parse("smoke --only 02,07 --dry-run --jobs=2 --retrain -- --executor slurm --jobs 3".split())
-    assert (request.command, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
+    assert (request.what, request.only, request.jobs) == ("smoke", ["02", "07"], 2)
     assert request.dry_run and request.retrain and request.snakemake == ["--executor", "slurm", "--jobs", "3"]
     assert cli.parse(["--from", "05"]).start == "05"
-    assert cli.parse("--only 02,03 --only 07".split()).only == ["02", "03", "07"]
+    request = cli.parse("--only 02,03 smoke --only=07".split())
+    assert (request.what, request.only) == ("smoke", ["02", "03", "07"])
+    assert cli.parse(["--only", "02"]).what == "quick"
     request = cli.parse(["record", "quick", "--as", "laptop"])
-    assert (request.command, request.record, request.name) == ("record", "quick", "laptop")
+    assert (request.what, request.target, request.name) == ("record", "quick", "laptop")
 
 
 @pytest.mark.parametrize(
@@ -29,36 +38,37 @@ def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypa
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    "words, message",
     [
         ("smok", "unknown word 'smok' (did you mean 'smoke'?)"),
         ("tests", "did you mean 'test'?"),
-        ("quick cifar", "choose one"),
+        ("quick cifar", "'quick cifar' should be `./run_all.sh quick`"),
         ("--dry-rum", "unknown option '--dry-rum' (did you mean '--dry-run'?)"),
-        ("--jobs", "--jobs needs a value"),
-        ("--only --dry-run", "--only needs a value"),
+        ("--jobs", "--jobs: expected one argument"),
+        ("--only --dry-run", "--only: expected one argument"),
         ("--jobs 0", "whole number from 1"),
         ("--jobs two", "whole number from 1"),
-        ("--only 01 --from 02", "cannot be used together"),
-        ("test --only 02", "'test' takes no options"),
+        ("--only 01 --from 02", "--from: not allowed with argument --only"),
+        ("test --only 02", "--only does not go with 'test'"),
         ("-j 2", "unknown option '-j'"),
-        ("--dry-run=yes", "takes no value"),
-        ("record", "record needs a profile"),
+        ("--dry-run=yes", "--dry-run: ignored explicit argument 'yes'"),
+        ("record", "should be `./run_all.sh record PROFILE`"),
         ("record quik", "unknown profile 'quik' (did you mean 'quick'?)"),
-        ("record quick smoke", "choose one"),
+        ("record quick smoke", "should be `./run_all.sh record PROFILE`"),
         ("record quick --as ../x", "plain name"),
-        ("record quick --as", "--as needs a value, as in `--as laptop`"),
-        ("record quick --jobs 2", "no other option does"),
-        ("record quick -- --executor slurm", "no other option does"),
-        ("quick --only ,", "--only needs a notebook"),
+        ("record quick --as", "--as: expected one argument"),
+        ("record quick --jobs 2", "--jobs does not go with 'record'"),
+        ("record quick -- --executor slurm", "-- does not go with 'record'"),
+        ("quick --only ,", "--only: must be notebooks, as in `--only 02,07`"),
         ("check quick", "unknown word 'check'"),
-        ("quick --as laptop", "--as goes with record"),
+        ("quick --as laptop", "--as does not go with 'quick'"),
+        ("--onl=02", "unknown option '--onl=02' (did you mean '--only'?)"),
     ],
 )
-def test_what_is_refused(words, said):
+def test_what_is_refused(words, message):
     with pytest.raises(Problem) as problem:
         cli.parse(words.split())
-    assert said in str(problem.value)
+    assert message in str(problem.value) and "\n" not in str(problem.value)
 
 
 def test_errors_are_one_sentence_and_a_status(capsys):
@@ -78,10 +88,14 @@ def test_unknown_notebook(capsys):
     assert "did you mean '00_start_here'?" in capsys.readouterr().err
 
 
-def test_help(capsys):
-    assert cli.main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(word in said for word in (*cli.OPTIONS, "quick", "paper", "test", "lab"))
+@pytest.mark.parametrize("words", ["--help", "-h", "record --help", "--check handout -h"])
+def test_help(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    options = "--only --from --dry-run --jobs --retrain --download --as --help"
+    assert all(word in text for word in (*options.split(), "quick", "paper", "test", "lab", "handout", "record"))
 
 
 def test_arguments_can_be_checked_without_running_anything(capsys):
@@ -135,12 +149,12 @@ def test_the_test_command_says_how_long_it_takes_and_ends_at_the_first_failure(m
 
     monkeypatch.setattr(cli.subprocess, "run", run)
     failing = "pytest"
-    assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "pytest"]
+    assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "mypy", "pytest"]
     said = capsys.readouterr().out.splitlines()
-    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/4] style", "style: passed after 0 s"]
+    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/5] style", "style: passed after 0 s"]
     assert said[-1] == "tests: failed after 0 s"
     failing = "ruff"
-    assert cli.main(["test"]) == 1 and ran[3:] == ["ruff"]
+    assert cli.main(["test"]) == 1 and ran[4:] == ["ruff"]
     failing = ""
     assert cli.main(["test"]) == 0 and capsys.readouterr().out.endswith("all tests passed\n")
 

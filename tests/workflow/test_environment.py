@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import yaml
 
+from synpos_lib.lab import parameters
 from synpos_lib.workflow import environment
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,8 +22,13 @@ def locked() -> dict[str, list[str]]:
     for line in (REPOSITORY / "requirements.lock").read_text().splitlines():
         if not line.startswith("#"):
             name, version = re.match(r"([\w.-]+)==([\w.+!]+)", line).groups()
-            versions.setdefault(name.lower(), []).append(version)
+            versions.setdefault(plain(name), []).append(version)
     return versions
+
+
+def plain(name: str) -> str:
+    """A package's name as registries compare it: `ruamel.yaml` is `ruamel-yaml`."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -31,19 +36,19 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def test_environment_yml_equals_pyproject():
-    conda = yaml.safe_load((REPOSITORY / "environment.yml").read_text())
+    conda = parameters.read_yaml(REPOSITORY / "environment.yml")
     assert conda["channels"][:2] == ["conda-forge", "bioconda"]
     lines = [line for line in conda["dependencies"] if isinstance(line, str) and line != "pip"]
     lines += next(entry["pip"] for entry in conda["dependencies"] if isinstance(entry, dict))
-    wanted = environment.requirements("test", "slurm")
-    expected = {f"{CONDA_NAMES.get(name, name)}>={lowest}" for name, lowest in wanted.items()}
+    lowest_of = environment.requirements("test", "slurm")
+    expected = {f"{CONDA_NAMES.get(name, name)}>={lowest}" for name, lowest in lowest_of.items()}
     assert set(lines) == expected | {"python>=3.11"}
 
 
 def test_lock_satisfies_pyproject():
     versions = locked()
     for name, lowest in environment.requirements("test", "slurm").items():
-        assert all(numbers(version) >= numbers(lowest) for version in versions[name.lower()]), name
+        assert all(numbers(version) >= numbers(lowest) for version in versions[plain(name)]), name
 
 
 def test_lock_is_exact_and_portable():

@@ -166,6 +166,8 @@ def test_a_failing_job_stops_only_what_depends_on_it(laboratory):
     assert "not to my liking" in (here / "notebooks" / "02_left.ipynb").read_text()
     assert "not to my liking" in (here / "index.html").read_text()
     assert laboratory.total("04_last") == 5  # what was there stays
+    marks = {path.stem for path in here.glob("jobs/*.json")}
+    assert marks == {"01_first", "03_right", "04_last"}, "a job that began and failed is not done"
     laboratory.profile(_01_first={"value": 2})
     assert laboratory.run("small").returncode == 0
     assert laboratory.ran() == ["02_left", "04_last"]

@@ -44,7 +44,7 @@ def test_work_is_never_written_over(copies, capsys):
 
 def test_a_folder_must_be_named(capsys):
     assert cli.main(["handout"]) == 2
-    assert "handout needs a folder" in capsys.readouterr().err
+    assert "`./run_all.sh handout FOLDER`" in capsys.readouterr().err
     assert cli.main(["handout", "x", "--jobs", "2"]) == 2
 
 

@@ -1,4 +1,4 @@
-"""Costs: measured before recorded before calculated before unknown; operations against closed forms."""
+"""Costs: measured before recorded before unknown; a recording is scaled by one ratio."""
 
 import csv
 import json
@@ -9,161 +9,149 @@ import pytest
 from synpos_lib.core import files
 from synpos_lib.lab import recorded
 from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import job, planner, profiles, watch
+from synpos_lib.workflow import job, planner, watch
 from synpos_lib.workflow.profiles import Job
+
+HERE, THERE = "this machine", "another machine"
+TRAINING = Job("07", "07_ssl_training", {"profile": "p", "epochs": 3})
+OTHER = Job("08", "08_linear_and_knn", {"profile": "p"})
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
-    monkeypatch.setattr(planner.runtime, "hardware", lambda: "this machine")
+    monkeypatch.setattr(planner.runtime, "hardware", lambda: HERE)
     return tmp_path
 
 
-def training(**changes) -> Job:
-    (job, *_) = [job for job in profiles.jobs("cifar") if job.notebook == "07_ssl_training"]
-    return Job("07", "07_ssl_training", job.parameters | changes)
+def calibrated(folder, speed: float, hardware: str = HERE) -> None:
+    files.write_json(folder / "outputs" / "calibration.json", {"hardware": hardware, "steps_per_second": speed})
 
 
-def calibrated(folder, **speed) -> None:
-    path = folder / "outputs" / "calibration.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"hardware": "this machine", "passes per second": speed}))
-
-
-def record(folder, job, seconds: float, **calibration) -> None:
-    (folder / "recorded" / "there").mkdir(parents=True)
-    with (folder / "recorded" / "there" / "timings.csv").open("w") as file:
+def record(folder, seconds: dict[str, float], **manifest) -> None:
+    place = folder / "recorded" / "there"
+    place.mkdir(parents=True)
+    with (place / "timings.csv").open("w") as file:
         rows = csv.writer(file)
         rows.writerow(planner.TIMINGS)
-        rows.writerow([job.name, seconds, 500, "", "another machine", planner.same(job.parameters)])
-    (folder / "recorded" / "there" / "manifest.json").write_text(json.dumps({"calibration": calibration}))
+        for each in (TRAINING, OTHER):
+            rows.writerow([each.name, seconds[each.name], 500, "", THERE, planner.digest(each.parameters)])
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+def mark(of: Job, seconds: float, **changes) -> dict:
+    return {"seconds": seconds, "memory_mb": 300, "disk_mb": 2.0, "parameters": of.parameters} | changes
+
+
+def cost(*marks: dict) -> planner.Cost:
+    return planner.costs([TRAINING], [("07", mark) for mark in marks])["07"]
 
 
 def test_a_measurement_with_these_parameters_comes_first(folders):
-    job = training()
-    record(folders, job, 100.0)
-    mark = {"seconds": 7.0, "memory_mb": 300, "disk_mb": 2.0, "parameters": job.parameters}
-    assert planner.cost(job, [mark]) == planner.Cost(7.0, 300, 2.0, "as measured here")
-    other = mark | {"parameters": job.parameters | {"epochs": 1}}
-    assert planner.cost(job, [other, {}]).seconds == 100.0
+    record(folders, {"07": 100.0, "08": 10.0})
+    assert cost(mark(TRAINING, 7.0)) == planner.Cost(7.0, 300, 2.0, "as measured here")
+    other = mark(TRAINING, 7.0, parameters={"profile": "p", "epochs": 1})
+    assert cost(other, {}) == planner.Cost(100.0, 500, None, f"recorded on {THERE}, not scaled to this machine")
 
 
 def test_a_recording_is_scaled_by_how_fast_both_machines_are(folders):
-    job = training()
-    record(folders, job, 100.0, small=40.0, resnet18=90.0)
-    calibrated(folders, small=20.0, resnet18=10.0)  # 2 and 9 times slower; the geometric mean is 18 ** 0.5
-    cost = planner.cost(job, [])
-    assert cost.seconds == pytest.approx(100 * 18**0.5) and cost.memory_mb == 500 and cost.disk_mb is None
-    assert cost.basis.startswith("recorded on another machine, times 4.24")
-    (folders / "outputs" / "calibration.json").unlink()
-    assert "not known how fast" in planner.cost(job, []).basis
+    record(folders, {"07": 100.0, "08": 10.0}, steps_per_second=90.0)
+    assert "not scaled" in cost().basis
+    calibrated(folders, 20.0)
+    assert cost().seconds == pytest.approx(450) and cost().basis == f"recorded on {THERE}, times 4.50 for this machine"
+    calibrated(folders, 20.0, hardware="a machine of yesterday")
+    assert cost().seconds == 100
 
 
-def test_only_a_measurement_is_believed_like_one(folders):
-    job = training()
-    planned = {"seconds": 7.0, "parameters": job.parameters, "basis": "recorded on another machine, times 1.00"}
-    assert planner.cost(job, [planned]) == planner.Cost()
-    measured = planned | {"basis": planner.MEASURED}
-    assert planner.cost(job, [measured]).seconds == 7.0
+def test_without_its_speed_a_recording_is_scaled_by_the_jobs_that_ran_in_both_places(folders):
+    record(folders, {"07": 100.0, "08": 10.0}, calibration={"small": 40.0})  # as recordings once had it
+    calibrated(folders, 20.0)
+    assert "not scaled" in cost().basis
+    marks = [("08", mark(OTHER, 25.0)), ("07", mark(TRAINING, 9.0, parameters={"profile": "p", "epochs": 1}))]
+    scaled = planner.costs([TRAINING], marks)["07"]
+    assert scaled.seconds == pytest.approx(250) and "times 2.50 as of 1 jobs finished here" in scaled.basis
 
 
-def test_a_training_is_calculated_from_its_passes(folders):
-    job = training(method="clsp-simclr", anchors=1000, epochs=10)
-    assert planner.work(job) == {"resnet18": 10 * 1000 * 3 * 3}  # epochs, images, views, forward and back
-    assert planner.work(training(method="simclr", anchors=1000, epochs=10)) == {"resnet18": 10 * 1000 * 2 * 3}
-    assert planner.cost(job, []).seconds is None  # nothing was measured on this machine
-    calibrated(folders, resnet18=50.0)
-    assert planner.cost(job, []).seconds == pytest.approx(1800 + planner.STARTING)
+def test_only_a_measurement_is_believed_like_one():
+    estimate = mark(TRAINING, 7.0, basis=f"recorded on {THERE}, times 1.00 for this machine")
+    assert cost(estimate) == planner.Cost()
+    assert cost(mark(TRAINING, 7.0, basis=planner.MEASURED)).seconds == 7.0
 
 
 def test_what_nobody_knows_is_unknown():
-    job = Job("13", "13_report", {"profile": "quick"})
-    assert planner.cost(job, []) == planner.Cost() and str(planner.Cost()) == "time unknown"
-    mark = {"seconds": 7.0, "parameters": {"profile": "other"}}
-    assert planner.cost(job, [mark]).basis == "as measured here with other parameters"
+    assert cost() == planner.Cost() and str(planner.Cost()) == "time unknown"
+    assert cost(mark(TRAINING, 7.0, parameters={})).basis == "as measured here with other parameters"
 
 
-def test_another_machine_is_measured_anew(folders, monkeypatch):
-    calibrated(folders, small=5.0)
-    assert planner.calibration() == {"small": 5.0}
+def test_this_machine_is_measured_once_and_only_where_a_recording_can_be_compared(folders, monkeypatch, capsys):
+    speeds = iter([4.0, 5.0])
+    monkeypatch.setattr(planner, "_steps_per_second", lambda: next(speeds))
+    record(folders, {"07": 100.0, "08": 10.0}, steps_per_second=8.0)
+    assert planner.calibration_pays([cost()]) and not planner.calibration_pays([cost(mark(TRAINING, 7.0))])
+    assert planner.calibrate() == planner.calibrate() == planner.calibration() == 4.0
+    assert capsys.readouterr().out.count("measuring this machine, once") == 1
+    assert cost().seconds == 200 and not planner.calibration_pays([cost()])
     monkeypatch.setattr(planner.runtime, "hardware", lambda: "a new machine")
-    assert planner.calibration() == {}
+    assert planner.calibration() is None and planner.calibrate() == 5.0
+    (folders / "recorded" / "there" / "manifest.json").write_text("{}")
+    monkeypatch.setattr(planner.runtime, "hardware", lambda: "a third machine")
+    assert not planner.calibration_pays([cost()])
 
 
-def test_only_what_the_plan_needs_is_measured_and_only_once(folders, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr(planner, "_passes_per_second", lambda network: asked.append(network) or 4.0)
-    steps = [workflow.Step(training(), [], "", {}), workflow.Step(Job("13", "13_report", {}), [], "", {})]
-    assert planner.calibrate(steps) and asked == ["resnet18"]
-    assert not planner.calibrate(steps) and asked == ["resnet18"]
-    steps = [workflow.Step(training(encoder="small"), [], "", {}, "", planner.Cost(7.0, basis=planner.MEASURED))]
-    assert not planner.calibrate(steps), "it was measured"
-    steps[0].cost.basis += " with other parameters"
-    assert planner.calibrate(steps) and asked == ["resnet18", "small"]
-    assert capsys.readouterr().out.count("measuring this machine, once") == 2
+def test_the_benchmark_counts_its_steps(monkeypatch):
+    monkeypatch.setattr(planner, "MEASURING", 0.05)
+    assert planner._steps_per_second() > 0
 
 
-def test_operations_agree_with_published_counts():
-    assert planner.operations("resnet18") == pytest.approx(2 * 0.5555e9, rel=0.01)  # multiply-adds of 32 × 32 ResNet-18
-    assert planner.operations("paper U-Net") == pytest.approx(2 * 6.1e9, rel=0.05)  # of the CIFAR-10 DDPM
+def step(name: str, why: str = "not done yet", cost: planner.Cost | None = None) -> workflow.Step:
+    return workflow.Step(Job(name, "00_start_here", {}), [], "", {}, why, cost or planner.Cost())
 
 
-def test_the_released_training_takes_the_hours_that_were_logged():
-    hours, basis = planner.gpu_hours(planner.work(training(method="clsp-simclr", anchors=48 * 1024, epochs=1000)))
-    assert hours == pytest.approx(5.5) and "released CLSP logs" in basis
+def test_the_dry_run_says_what_it_knows_and_what_not():
+    known = planner.Cost(600.0, 1500, 20.0, "as measured here")
+    steps = [step("a", cost=known), step("b", cost=known), step("c"), step("d", "", known)]
+    text = workflow.describe("quick", steps, jobs=2)
+    assert "a: runs, not done yet (about 10.0 min, 1.5 GB of memory, 20 MB on disk; as measured here)" in text
+    assert "c: runs, not done yet (time unknown)" in text
+    assert "3 of 4 jobs would run, time: about 10.0 min, 1 unknown" in text
+    assert "memory: up to 3.0 GB at once, 1 unknown" in text and "disk: about 40 MB, 1 unknown" in text
+    assert "GPU" not in text
 
 
-def test_the_dry_run_says_what_it_knows_and_what_not(folders):
-    cost = planner.Cost(600.0, 1500, 20.0, "as measured here")
-    steps = [
-        workflow.Step(Job("a", "00_start_here", {}), [], "", {}, "not done yet", cost),
-        workflow.Step(Job("b", "00_start_here", {}), [], "", {}, "not done yet", cost),
-        workflow.Step(Job("c", "00_start_here", {}), [], "", {}, "not done yet"),
-        workflow.Step(Job("d", "00_start_here", {}), [], "", {}, "", cost),
-    ]
-    said = workflow.describe(steps, jobs=2)
-    assert "a: runs, not done yet (about 10.0 min, 1.5 GB of memory, 20 MB on disk; as measured here)" in said
-    assert "c: runs, not done yet (time unknown)" in said
-    assert "3 of 4 jobs would run, time: about 10.0 min, 1 unknown" in said
-    assert "memory: up to 3.0 GB at once" in said and "disk: about 40 MB" in said and "GPU" not in said
+def test_a_profile_for_a_gpu_says_its_hours_and_where_they_are_from():
+    last = workflow.describe("paper", [step("a")], jobs=1).splitlines()[-1]
+    assert last.startswith(
+        "GPU-hours: about 871 (36.3 days) for the whole profile 'paper', estimated on 2026-11-27 from "
+    )
+    assert "released CLSP logs" in last and "not counted: " in last
+    assert "GPU" not in workflow.describe("paper", [step("a", why="")], jobs=1), "nothing would run"
 
 
 def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, monkeypatch):
-    steps = [
-        workflow.Step(Job("a", "00_start_here", {}), [], "", {}, "not done yet", planner.Cost(600.0)),
-        workflow.Step(Job("b", "00_start_here", {}), [], "", {}, "not done yet", planner.Cost(1200.0)),
-        workflow.Step(Job("c", "00_start_here", {}), [], "", {}, "not done yet"),
-    ]
+    steps = [step("a", cost=planner.Cost(600.0)), step("b", cost=planner.Cost(1200.0)), step("c")]
     report = watch.Report(tmp_path, steps, jobs=2)
-    running = tmp_path / "jobs" / "a.running"
 
-    def told():
+    def printed():
         report.look()
         return capsys.readouterr().out
 
-    said = job._Said(running)
-    assert told() == "[1/3] a started, takes about 10.0 min\n"
-    said.write("reading\nlearning: 3 of 9, 6.0 min left\n")
-    assert told() == "", "too early"
+    output = job._LastLine(tmp_path / "jobs" / "a.running")
+    assert printed() == "[1/3] a started, takes about 10.0 min\n"
+    output.write("reading\nlearning: 3 of 9, 6.0 min left\n")
+    assert printed() == "", "too early"
     monkeypatch.setattr(watch, "EVERY", -1.0)
-    assert told() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
-    said.write("\n")
-    assert told() == "", "nothing new"
+    assert printed() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
+    output.write("\n")
+    assert printed() == "", "nothing new"
     files.write_json(tmp_path / "jobs" / "a.json", {"id": "1", "seconds": 30.0})
-    assert told() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
+    assert printed() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
     files.write_json(tmp_path / "jobs" / "b.json", {"id": "2", "seconds": 30.0})
-    assert told() == "[2/3] b done in 30 s; 1 left, time: unknown\n"
-
-
-def test_a_plan_for_a_gpu_says_its_hours(folders):
-    steps = [workflow.Step(training(method="clsp-simclr", anchors=48 * 1024, epochs=1000), [], "", {}, "not done yet")]
-    assert "GPU-hours: about 6 (0.2 days)" in workflow.describe(steps, jobs=1)
+    assert printed() == "[2/3] b done in 30 s; 1 left, time: unknown\n"
 
 
 def test_a_job_is_charged_for_its_own_files_only(tmp_path):
     for name in ("tables/a.x.csv", "tables/b.x.csv", "runs/a/done.json", "runs/a/weights", "runs/b/weights"):
         files.write_bytes(tmp_path / name, b"1234")
-    assert job._written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], 0.0) == 12
-    assert job._written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], time.time() + 60) == 0
+    assert job.written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], 0.0) == 12
+    assert job.written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], time.time() + 60) == 0

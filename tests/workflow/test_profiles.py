@@ -85,6 +85,41 @@ def test_lists_make_one_job_per_combination(place):
     assert profiles.jobs("quick")[-1].name == "07_ssl_training-layers=mid+up-dataset=cifar10-w=-1"
 
 
+def test_yaml_is_that_of_1_2(place):
+    place("{w: 1e-3, method: no}")
+    assert only_job().parameters["w"] == 0.001 and only_job().parameters["method"] == "no"
+
+
+ABOUT = '{gpu_hours: 1200, date: "2026-11-27", basis: a guess, not_counted: nothing}'
+
+
+def test_the_hours_of_a_profile_stand_in_its_file_and_are_no_notebook(place):
+    place()
+    assert profiles.gpu_hours("quick") == ""
+    place(f"{{}}\nabout: {ABOUT}")
+    assert [job.name for job in profiles.jobs("quick")] == ["07_ssl_training"]
+    assert profiles.gpu_hours("quick") == (
+        "GPU-hours: about 1,200 (50.0 days) for the whole profile 'quick', estimated on 2026-11-27 from a guess; "
+        "not counted: nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("basis", "bases"), "unknown key 'bases' in the block 'about' of profile 'quick' (did you mean 'basis'?)"),
+        ((", basis: a guess", ""), "the block 'about' of profile 'quick' lacks 'basis'"),
+        (("1200", "many"), "parameter 'gpu_hours' in the block 'about' of profile 'quick' must be a number"),
+        ((ABOUT, "1200"), "must be `name: value` lines"),
+    ],
+)
+def test_mistakes_in_the_hours_of_a_profile_are_named(place, change, message):
+    place(f"{{}}\nabout: {ABOUT.replace(*change)}")
+    with pytest.raises(Problem) as problem:
+        profiles.gpu_hours("quick")
+    assert message in str(problem.value)
+
+
 def test_several_blocks_are_several_products(place):
     place("[{method: [simclr, byol], epochs: [1, 2]}, {method: [dino], epochs: [1], w: 0.5}]")
     made = {job.name.removeprefix("07_ssl_training-"): job.parameters["w"] for job in profiles.jobs("quick")}
@@ -124,7 +159,7 @@ def test_wrong_types_are_refused(place, block):
 def test_other_mistakes_in_a_profile(place):
     refused(place, "{epochs: []}", "empty list")
     refused(place, "{epochs: [1, 1]}", "twice")
-    refused(place, "{epochs: 1, epochs: 2}", "'epochs' is given twice")
+    refused(place, "{epochs: 1, epochs: 2}", "line 1 is not valid YAML", 'duplicate key "epochs"')
     refused(place, "{profile: cifar}", "set by the workflow")
     for block in ("[1]", "[]", "[{}, 1]", ""):
         refused(place, block, "must be `name: value` lines")

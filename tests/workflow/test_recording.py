@@ -33,7 +33,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
-    monkeypatch.setattr(planner, "_passes_per_second", lambda network: 4.0)
+    monkeypatch.setattr(planner, "_steps_per_second", lambda: 4.0)
     write_notebook(tmp_path, "01_a", "from synpos_lib import tables")
     write_notebook(tmp_path, "02_b", "x = 1")
     (tmp_path / "graph.yaml").write_text("01_a: []\n02_b: [01_a]\n")
@@ -60,7 +60,7 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
     assert target == folder / "recorded" / "laptop"
     manifest = json.loads((target / "manifest.json").read_text())
     assert manifest["command"] == "./run_all.sh p" and manifest["seconds"] == 5.0
-    assert manifest["calibration"] == dict.fromkeys(planner.SMALL, 4.0)
+    assert manifest["steps_per_second"] == 4.0
     assert manifest["commits"] and manifest["hardware"] and set(manifest["jobs"]) == {"01_a", "02_b"}
     run = manifest["runs"]["run-of-01_a"]
     assert run["data"] == "1234" and run["metrics"] and run["commit"] and run["hardware"]
@@ -75,8 +75,8 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
 
 def test_recorded_costs_are_found_by_the_planner(folder):
     recording.record("p", "laptop")
-    (step, _) = workflow.plan("p").values()
-    assert planner.cost(step.job, []).seconds == 2.5
+    job = workflow.plan("p")["01_a"].job
+    assert planner.costs([job], [])["01_a"].seconds == 2.5
 
 
 def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
@@ -85,12 +85,11 @@ def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
     files.write_json(mark, files.read_json(mark) | {"parameters": theirs})
     manifest = files.read_json(recording.record("p", "laptop") / "manifest.json")
     assert manifest["jobs"]["01_a"]["parameters"] == theirs
-    one, two = workflow.plan("p").values()
-    assert planner.cost(one.job, []).seconds is None and planner.cost(two.job, []).seconds == 2.5
+    costs = planner.costs([step.job for step in workflow.plan("p").values()], [])
+    assert costs["01_a"].seconds is None and costs["02_b"].seconds == 2.5
 
 
-def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder, monkeypatch):
-    monkeypatch.setattr(planner, "WORK", {"01_a": None})
+def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder):
     here = folder / "outputs" / "p"
     mark = files.read_json(here / "jobs" / "01_a.json")
     files.write_json(here / "jobs" / "01_a.json", mark | {"seconds": -1.0})  # less than its run took

@@ -14,7 +14,7 @@ from synpos_lib.core.runs import open_run
 from synpos_lib.lab import notebook, parameters
 from synpos_lib.results import claims, evaluations, published
 from synpos_lib.results.tables import Estimate
-from synpos_lib.workflow import index, report
+from synpos_lib.workflow import pages, report
 
 
 def keep(folder, name: str, rows: list[dict], runs=()) -> None:
@@ -77,20 +77,20 @@ def test_measurements_that_disagree_make_a_claim_partly_reproduced(folder):
 
 
 def test_numbers_are_written_as_what_they_are(folder):
-    words = {row.claim: report.amount(row) for row in report.claims(folder).itertuples()}
+    words = {row["claim"]: report.amount(row) for row in report.claims(folder).to_dict("records")}
     assert words["a question of ours"] == "70.0 % [60.0, 80.0], n = 50"
     assert words["on cifar10"] == "-2.0 points [-5.0, +1.0], n = 3"
 
 
 def test_every_number_leads_to_its_page_its_table_and_its_runs(folder):
-    page = report.Pages(folder)
+    page = pages.Parts(folder)
     page.start = folder / "notebooks"
     text = page.claims(report.claims(folder), "CLSP") + page.results("08_linear_and_knn")
     links = set(re.findall(r'href="([^"]+)"', text))
     table, run = "../tables/08_linear_and_knn.claims.csv", "../runs/ssl-scenes-simclr-seed0"
-    assert {table, run, "../runs/linear-ssl-scenes-simclr-seed0", "08_linear_and_knn.html"} <= links
+    assert {table, run, "../runs/linear-ssl-scenes-simclr-seed0", "../notebooks/08_linear_and_knn.html"} <= links
     assert all((page.start / link).resolve().exists() for link in links if not link.endswith(".html"))
-    assert 'alt="A &quot;curve&quot;"' in text and "http" not in text
+    assert 'alt="A &#34;curve&#34;"' in text and "http" not in text and text.startswith("<style>")
     assert "has not run in this profile" in page.results("09_transfer")
 
 
@@ -147,9 +147,9 @@ def test_measured_in_names_notebooks():
 
 def test_the_index_opens_the_report_and_folds_many_jobs_away(folder):
     jobs = ["08_linear_and_knn", *(f"07_ssl_training-seed={i}" for i in range(4)), "13_report"]
-    assert "Read the report" not in index.write("p", folder, jobs).read_text()
+    assert "Read the report" not in pages.write_index("p", folder, jobs).read_text()
     (folder / "notebooks").mkdir()
     (folder / "notebooks" / "13_report.html").write_text("")
-    text = index.write("p", folder, jobs).read_text()
+    text = pages.write_index("p", folder, jobs).read_text()
     assert '<p class="report"><a href="notebooks/13_report.html">Read the report' in text
     assert text.count("<details>") == 1 and "07_ssl_training: 4 jobs" in text
