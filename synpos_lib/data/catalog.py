@@ -11,16 +11,16 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
-from synpos_lib.data.decoded import SUFFIXES, Source, fingerprint, open_or_decode
+from synpos_lib.data.decoded import SUFFIXES, Source, open_or_decode
+from synpos_lib.data.images import Images, images_fingerprint, take
 
 EMBEDDED = {  # name: what is drawn; the source set is `scenes`
     "scenes": {},
@@ -67,23 +67,6 @@ NO_DOWNLOAD = ("cars", "imagenet100")  # the first is no longer on its server, t
 SIDE = 32  # pixels of own images, as the embedded recipe wants them
 VAL_SHARE, TEST_SHARE = 0.1, 0.2  # of train; of a tree without train/ and test/
 CALTECH_PER_CLASS = 30  # training images, the usual protocol; the rest is the test split
-
-
-@dataclass(frozen=True)
-class Images:
-    """One split of one set; labels are for evaluation, `where` (the scene) only embedded images have."""
-
-    images: Tensor  # (N, 3, H, W) uint8, memory-mapped where it was decoded from files
-    labels: Tensor | None  # (N,) int64
-    where: Tensor | None  # (N,) int64
-    classes: tuple[str, ...]
-    name: str
-    split: str
-    fingerprint: str
-    scenes: tuple[str, ...] = ()  # the names of `where`
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 def names() -> list[str]:
@@ -136,11 +119,11 @@ def _draw(name: str, split: str, n: int | None, size: int | None, seed: int) -> 
     n, what = n or DRAWN[split], EMBEDDED[name]
     if isinstance(what, str):
         images, labels = targets.render(n, what, split=split, seed=seed)
-        return Images(images, labels, None, targets.CLASSES[what], name, split, fingerprint(images, labels))
+        return Images(images, labels, None, targets.CLASSES[what], name, split, images_fingerprint(images, labels))
     options = {key: getattr(scenes, value) if isinstance(value, str) else value for key, value in what.items()}
     images, labels, where = scenes.render(n, split=split, seed=seed, **options)
     classes, places = options.get("species", scenes.SPECIES), options.get("scenes", scenes.SCENES)
-    return Images(images, labels, where, classes, name, split, fingerprint(images, labels), places)
+    return Images(images, labels, where, classes, name, split, images_fingerprint(images, labels), places)
 
 
 def _corrupted(base: str, corruption: str, severity: str, name: str, options: dict) -> Images:
@@ -149,7 +132,7 @@ def _corrupted(base: str, corruption: str, severity: str, name: str, options: di
     find(corruption, int(severity))
     clean = load(base, **options)
     images = corrupt(clean.images, corruption, int(severity), options["seed"])
-    return replace(clean, images=images, name=name, fingerprint=fingerprint(images, clean.labels))
+    return replace(clean, images=images, name=name, fingerprint=images_fingerprint(images, clean.labels))
 
 
 # --------------------------------------------------------------------------------------------- real
@@ -189,13 +172,6 @@ def _first(whole: Images, n: int) -> Images:
     if n > len(whole):
         raise Problem(f"'{whole.name}' has {len(whole)} images in '{whole.split}', not {n}: ask for fewer, or all")
     return take(whole, slice(n))
-
-
-def take(whole: Images, rows: Tensor | slice) -> Images:
-    """Some of the images."""
-    parts = {name: getattr(whole, name) for name in ("images", "labels", "where")}
-    parts = {name: None if part is None else part[rows] for name, part in parts.items()}
-    return replace(whole, **parts, fingerprint=fingerprint(parts["images"], parts["labels"]))
 
 
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:

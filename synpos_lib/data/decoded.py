@@ -19,6 +19,7 @@ from torch import Tensor
 
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
+from synpos_lib.data.images import images_fingerprint
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
@@ -32,16 +33,6 @@ class Source(NamedTuple):
     labels: np.ndarray  # (N,) int64
     classes: tuple[str, ...]
     n_val: int = 0
-
-
-def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
-    """SHA-256 of the shape, the pixels and the labels."""
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    for chunk in images.split(1024):
-        digest.update(chunk.contiguous().numpy())
-    if labels is not None:
-        digest.update(labels.contiguous().numpy())
-    return digest.hexdigest()
 
 
 def _signature(folder: Path) -> str:
@@ -99,7 +90,7 @@ def _mismatch(path: Path, images: Tensor, manifest: dict) -> str | None:
 
 def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str]:
     return {
-        split: fingerprint(images[start:stop], None if split == "unlabelled" else labels[start:stop])
+        split: images_fingerprint(images[start:stop], None if split == "unlabelled" else labels[start:stop])
         for split, (start, stop) in splits.items()
     }
 
