@@ -543,3 +543,12 @@ def test_real_cifar10(split, tmp_path):
 def test_a_corrupted_set_is_the_clean_one_corrupted():
     clean = load("scenes", "test", n=5)
     assert torch.equal(load("scenes+fog-2", "test", n=5).images, corruptions.corrupt(clean.images, "fog", 2))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_tree_with_too_few_images_for_a_split_is_one_sentence(tmp_path, split):
+    for name in ("left", "right"):
+        paint(tmp_path / "two" / name / "a.png", (1, 2, 3))
+    with pytest.raises(Problem, match=f"'folder:.*two' has too few images for the split '{split}': add some to"):
+        load(f"folder:{tmp_path / 'two'}", split, size=8)
+    assert len(load(f"folder:{tmp_path / 'two'}", "train", size=8)) == 2
