@@ -159,8 +159,9 @@ def _gallery(p: dict) -> list[tuple[str, float]]:
 
 def _positives(p: dict) -> list[tuple[str, float]]:
     images = p["anchors"] * p["candidates"] * p["steps"]  # with guidance each takes two passes, with mixing 1.5
-    told = 3 * p["told_steps"] * _per_step(p["told_recipe"]) + 2 * images if p["told_steps"] else 0
-    return [(_unet(p), 1.5 * images + told)]
+    count = p["conditional_steps"]
+    conditional = 3 * count * _per_step(p["conditional_recipe"]) + 2 * images if count else 0
+    return [(_unet(p), 1.5 * images + conditional)]
 
 
 def _training(p: dict) -> list[tuple[str, float]]:
