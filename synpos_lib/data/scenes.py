@@ -115,7 +115,7 @@ def _draw_fish(species: Sequence[str], what: Tensor, r: Tensor, background: Tens
     tail = torch.minimum(4.2 - 0.75 * (u + a) - v.abs(), u + a + 4.5 - 0.35 * v.abs()).minimum(-u - 6)
     eye, pupil = (cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
     phase = 0.8 * (r[:, 6:8] - 0.5)  # the pattern sits where it sits on its species, give or take
-    marking = by_name(species, what, _marking, u, v, phase)
+    marking = by_name(species, what, lambda name, *place: MARKINGS[name](*place), u, v, *phase.unbind(1))
 
     if sketch:  # pencil on paper: outlines, hatched markings, the scene as faint shading
         ink = 0.15 * torch.ones_like(u)[:, None]
@@ -154,47 +154,33 @@ def bands(wave: Tensor) -> Tensor:
     return (0.5 + 1.6 * wave).clamp(0, 1)
 
 
-def _marking(name: str, u: Tensor, v: Tensor, phase: Tensor) -> Tensor:
-    """How much of the marking colour each pixel of the body has: 0 to 1, (n, 32, 32)."""
-    p, q = phase.unbind(1)
-    k = 2 * np.pi / 5.4  # bands 2.7 pixels wide
-    match name:
-        case "plain":
-            return torch.zeros_like(u)
-        case "bars":
-            return bands(torch.sin(k * u + p))
-        case "stripes":
-            return bands(torch.sin(k * v + p))
-        case "diagonals":
-            return bands(torch.sin(k * (u + v) * 0.7071 + p))
-        case "spots":
-            first, second = k * u + p, k * (0.5 * u + 0.866 * v) + q  # dots on a hexagonal lattice
-            return bands(0.7 * (first.cos() + second.cos() + (first - second).cos() - 0.4))
-        case "checks":
-            return bands(1.4 * torch.sin(0.55 * k * u + p) * torch.sin(0.55 * k * v + q))
-        case "rings":
-            return bands(torch.cos(k * (u**2 + v**2).sqrt() + 0.25 * (p - np.pi)))
-        case "chevrons":
-            return bands(torch.sin(k * (0.8 * u + v.abs()) + p))
-        case "eye-spot":
-            return cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt())
-        case "two-tone":
-            return cover(-v + 0.5 * torch.sin(0.5 * u + p))
-        case "saddle":
-            return cover(3.4 - (u + 1).abs())
-        case "net":
-            rising, falling = torch.cos(0.62 * k * (u + v) + p), torch.cos(0.62 * k * (u - v) + q)
-            return bands(torch.maximum(rising, falling) - 0.55)
-        case "waves":
-            return bands(torch.sin(k * v + p + 1.6 * torch.sin(0.75 * u + q)))
-        case "mask":
-            return cover(u - 2.6)
-        case "diamonds":
-            return cover(2.9 - ((u + 1.5 - 7.4 * torch.round((u + 1.5) / 7.4)).abs() + 0.8 * v.abs()))
-        case "speckles":
-            return bands(torch.sin(1.4 * u + p) * torch.sin(1.5 * v + q) * 1.6 - 0.4)
-        case _:  # cross
-            return torch.maximum(cover(1.5 - (u + 1).abs()), cover(1.5 - v.abs()))
+def _dotted(first: Tensor, second: Tensor) -> Tensor:
+    return bands(0.7 * (first.cos() + second.cos() + (first - second).cos() - 0.4))
+
+
+K = 2 * np.pi / 5.4  # bands 2.7 pixels wide
+# where the body has the marking colour, 0 to 1, by its two axes and two phases
+MARKINGS: dict[str, Callable[..., Tensor]] = {
+    "plain": lambda u, v, p, q: torch.zeros_like(u),
+    "bars": lambda u, v, p, q: bands(torch.sin(K * u + p)),
+    "stripes": lambda u, v, p, q: bands(torch.sin(K * v + p)),
+    "diagonals": lambda u, v, p, q: bands(torch.sin(K * (u + v) * 0.7071 + p)),
+    "spots": lambda u, v, p, q: _dotted(K * u + p, K * (0.5 * u + 0.866 * v) + q),  # on a hexagonal lattice
+    "checks": lambda u, v, p, q: bands(1.4 * torch.sin(0.55 * K * u + p) * torch.sin(0.55 * K * v + q)),
+    "rings": lambda u, v, p, q: bands(torch.cos(K * (u**2 + v**2).sqrt() + 0.25 * (p - np.pi))),
+    "chevrons": lambda u, v, p, q: bands(torch.sin(K * (0.8 * u + v.abs()) + p)),
+    "eye-spot": lambda u, v, p, q: cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt()),
+    "two-tone": lambda u, v, p, q: cover(-v + 0.5 * torch.sin(0.5 * u + p)),
+    "saddle": lambda u, v, p, q: cover(3.4 - (u + 1).abs()),
+    "net": lambda u, v, p, q: bands(
+        torch.maximum(torch.cos(0.62 * K * (u + v) + p), torch.cos(0.62 * K * (u - v) + q)) - 0.55
+    ),
+    "waves": lambda u, v, p, q: bands(torch.sin(K * v + p + 1.6 * torch.sin(0.75 * u + q))),
+    "mask": lambda u, v, p, q: cover(u - 2.6),
+    "diamonds": lambda u, v, p, q: cover(2.9 - ((u + 1.5 - 7.4 * torch.round((u + 1.5) / 7.4)).abs() + 0.8 * v.abs())),
+    "speckles": lambda u, v, p, q: bands(torch.sin(1.4 * u + p) * torch.sin(1.5 * v + q) * 1.6 - 0.4),
+    "cross": lambda u, v, p, q: torch.maximum(cover(1.5 - (u + 1).abs()), cover(1.5 - v.abs())),
+}
 
 
 # -------------------------------------------------------------------------------------------- scenes

@@ -13,18 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.data.pixels import unit
 from synpos_lib.data.scenes import SCENES
 from synpos_lib.diffusion.generators import in_parts
-from synpos_lib.diffusion.hub import load_pipeline, pipeline_fingerprint, resize
+from synpos_lib.diffusion.hub import in_batches, load_pipeline, pipeline_fingerprint
 from synpos_lib.diffusion.model import load
 from synpos_lib.diffusion.sampling import inverted
 from synpos_lib.diffusion.unet import UNet, weights_fingerprint
 
 TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, from its re-implementations
-BATCH = 16  # images that InstructPix2Pix edits at once
 
 
 class SceneEdit:
@@ -119,18 +117,13 @@ class InstructPix2Pix:
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """One edit for each anchor and prompt."""
         _check_count(k, self.prompts)
-        edits = []
-        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
-            images = F.interpolate(unit(part), (self.size, self.size), mode="bicubic", antialias=True)
-            x = self.pipeline(
-                list(self.prompts) * len(part),
-                image=images.clamp(0, 1).repeat_interleave(k, 0),
-                generator=runtime.generator(seed, "edits", i),  # on the processor: the same noise on every device
-                output_type="pt",
-                **self.options,
-            ).images
-            edits.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
-        return torch.cat(edits)
+
+        def draw(part: Tensor, noise: torch.Generator) -> Tensor:
+            images = F.interpolate(unit(part), (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+            fixed = dict(image=images.repeat_interleave(k, 0), generator=noise, output_type="pt")
+            return self.pipeline(list(self.prompts) * len(part), **fixed, **self.options).images
+
+        return in_batches(anchors, k, seed, "edits", draw)
 
 
 def by_name(editor: str, folder: Path, prompts: dict[str, str], *, steps: int) -> SceneEdit | InstructPix2Pix:

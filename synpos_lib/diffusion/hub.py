@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ def load_pipeline(cls: Any, folder_or_name: str | Path, *, revision: str | None 
     Half precision on a GPU and without the safety checker, as in the released code; weights that are
     no safetensors go through torch's restricted unpickler.
     """
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
     folder = Path(folder_or_name).expanduser()
     if not folder.is_dir():
         folder = _from_hub(cls, str(folder_or_name), revision)
     _check_folder(cls, folder)
-    _no_bars()
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()  # reading a model takes seconds
     try:
         unchecked = dict(safety_checker=None, requires_safety_checker=False)
         pipeline = cls.from_pretrained(folder, local_files_only=True, **unchecked)
@@ -94,15 +98,6 @@ def _check_folder(cls: type, folder: Path) -> None:
         raise Problem(f"{folder} is only part of a {cls.__name__}: {', '.join(missing)} is missing or empty; {_MEND}")
 
 
-def _no_bars() -> None:
-    """No progress bars while a model is read: it takes seconds."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-
-
 def _damaged(cls: type, folder: Path) -> str:
     return f"{folder} is damaged, or only part of a {cls.__name__}"
 
@@ -139,13 +134,12 @@ class ImageVariations:
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """k variations of each anchor."""
-        variations = []
-        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
-            noise = runtime.generator(seed, "variations", i)  # on the processor: the same noise on every device
+
+        def draw(part: Tensor, noise: torch.Generator) -> Tensor:
             fixed = dict(num_images_per_prompt=k, generator=noise, output_type="pt")
-            x = self.pipeline(self.condition(part), **fixed, **self.options).images
-            variations.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
-        return torch.cat(variations)
+            return self.pipeline(self.condition(part), **fixed, **self.options).images
+
+        return in_batches(anchors, k, seed, "variations", draw)
 
     def condition(self, images: Tensor) -> Any:
         """CLIP's input: resized (bicubic, no antialiasing) to its 224 pixels, as in the released code."""
@@ -178,6 +172,17 @@ def image_variations(folder_or_name: str = ImageVariations.NAME, **options: Any)
     kind = VersatileVariations if versatile else ImageVariations
     revision = kind.REVISION if folder_or_name == kind.NAME else None
     return kind(load_pipeline(getattr(diffusers, kind.PIPELINE), folder_or_name, revision=revision), **options)
+
+
+def in_batches(
+    anchors: Tensor, k: int, seed: int, name: str, draw: Callable[[Tensor, torch.Generator], Tensor]
+) -> Tensor:
+    """draw(anchors, noise), k images for each in [0, 1], for a batch at a time: uint8 (B, k, 3, H, W)."""
+    parts = []
+    for i, part in enumerate(anchors.split(max(1, BATCH // k))):
+        x = draw(part, runtime.generator(seed, name, i))  # on the processor: the same noise on every device
+        parts.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
+    return torch.cat(parts)
 
 
 def resize(images: Tensor, size: Sequence[int]) -> Tensor:

@@ -77,7 +77,7 @@ def sample(
     size, device = unet.config.image_size, next(unet.parameters()).device
     if n is None:
         n = next(len(each) for each in (start, anchors, labels) if each is not None)
-    _check(unet, n, anchors, w, anchor_time, labels, guidance, start, strength)
+    _check(unet, n, anchors, labels, guidance, w=w, anchor_time=anchor_time, strength=strength)
     anchors, labels = (None if each is None else each.to(device) for each in (anchors, labels))
     rng = runtime.generator(seed, "sample", where=device)
     anchor_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
@@ -105,24 +105,12 @@ def sample(
     return x.clamp(-1, 1)
 
 
-def _check(
-    unet: UNet,
-    n: int,
-    anchors: Tensor | None,
-    w: float,
-    anchor_time: float,
-    labels: Tensor | None,
-    guidance: float,
-    start: Tensor | None,
-    strength: float,
-) -> None:
+def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, guidance: float, **shares: float) -> None:
     """One clear sentence before anything is sampled."""
     size = unet.config.image_size
-    for name, share in {"w": w, "anchor_time": anchor_time}.items():
+    for name, share in shares.items():
         if not 0 <= share <= 1:
             raise Problem(f"{name} must lie in [0, 1], not {share}")
-    if start is not None and not 0 < strength <= 1:
-        raise Problem(f"strength must lie above 0 and be at most 1, not {strength}")
     if anchors is not None and anchors.shape[1:] != (3, size, size):
         raise Problem(f"anchors must have the shape (n, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
     if guidance and labels is None:

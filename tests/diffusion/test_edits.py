@@ -131,7 +131,7 @@ def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch)
         ([], {}, "must be a list of words"),
         (["autumn", "autumn"], {}, "name one twice"),
         (["autumn"], {"noise": "mine"}, "unknown noise"),
-        (["autumn"], {"strength": 0.0}, "strength must lie above 0"),
+        (["autumn"], {"strength": 1.5}, r"strength must lie in \[0, 1\]"),
     ],
 )
 def test_bad_prompts_get_one_clear_sentence(prompts, how, said):
