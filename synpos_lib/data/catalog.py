@@ -2,7 +2,7 @@
 
 A name is an embedded set, a real one, or `folder:PATH` (an image-folder tree, one folder per class); any of
 them followed by, say, `+fog-3` is that set under this corruption at severity 3. Splits are train, val, test
-and, for real sets, train+val; how they are made, `trees` says. Nothing is downloaded unless allowed.
+and, for real sets, train+val, made as `trees` describes. Nothing is downloaded unless allowed.
 """
 
 import hashlib
@@ -153,7 +153,7 @@ def _load_real(
 
 
 def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
-    """The folder of a real set and whether it is a tree, or the error that says what was expected."""
+    """The folder of a real set and whether it is a tree; refused with what was expected if there is none."""
     if name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
         if not folder.is_dir():

@@ -1,7 +1,7 @@
-"""Images decoded once into one memory-mapped array file, with a manifest that says from what.
+"""Images decoded once into one memory-mapped array file, with a manifest that describes their source.
 
 The array is NAME.npy, the manifest NAME.json beside it (labels, classes, fingerprints, unreadable files). A
-cache that is truncated, edited or made from files that have changed since is never believed.
+cache that is truncated, edited or made from files that have changed since is never used.
 """
 
 import hashlib

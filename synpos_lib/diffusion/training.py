@@ -18,6 +18,7 @@ unconditional one with an embedding of the label added to that of t, and beta en
 its own, and 0.028).
 """
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Callable
@@ -209,9 +210,8 @@ def make_optimizer(unet: UNet, config: TrainingConfig) -> torch.optim.Optimizer:
 
 def part_size(device: torch.device) -> int:
     """How many images go through the network at once on this device."""
-    if device.type != "cuda":
-        return PART
-    return PART * max(1, int(torch.cuda.get_device_properties(device).total_memory / PART_MEMORY))
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+    return PART * max(1, int(memory / PART_MEMORY))
 
 
 def train_step(
@@ -247,7 +247,7 @@ def train_step(
     return error
 
 
-# ---------------------------------------------------------------------------------------------- the whole training
+# ------------------------------------------------------------------------------------- the whole training
 
 
 def train(
@@ -264,7 +264,7 @@ def train(
     here, classes = processes(), config.unet.classes
     if config.batch % here.count:
         raise Problem(f"a batch of {config.batch} cannot be shared by {here.count} processes: choose a multiple")
-    described = {**asdict(config), "images": images.fingerprint}
+    settings = {**asdict(config), "images": images.fingerprint}
     if classes:
         labels = images.labels if labels is None else labels
         if labels is None:
@@ -272,27 +272,21 @@ def train(
                 f"a network with {classes} classes needs labels, and these images have none: set classes to 0"
             )
         check_labels(labels, len(images.images), classes)
-        described["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+        settings["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
     elif labels is not None:
         raise Problem("labels were given to a network without classes: set unet.classes, or leave them out")
     if init is not None:
-        _check_init(init.config, config.unet)
-        described["init"] = weights_fingerprint(init)
-    if not here.first:
-        if not here.from_first(None):
-            _loop(None, images.images, labels, config, here, init, save_every, None)
-        return None
-    with open_run(folder, described, ("synpos_lib.diffusion.training",)) as run:
-        if not here.from_first(run.done):
+        same = replace(init.config, classes=classes, dropout=config.unet.dropout) == config.unet
+        if not same or init.config.classes not in (0, classes):  # only classes may be added, and dropout changed
+            raise Problem(
+                f"init is a network with {init.config}, and this recipe trains {config.unet}: give one that fits"
+            )
+        settings["init"] = weights_fingerprint(init)
+    code = ("synpos_lib.diffusion.training",)
+    with open_run(folder, settings, code) if here.first else contextlib.nullcontext() as run:
+        if not here.from_first(run.done if run else None):
             _loop(run, images.images, labels, config, here, init, save_every, on_save)
     return run
-
-
-def _check_init(init: UNetConfig, recipe: UNetConfig) -> None:
-    """Weights to start from must be of the same network; only classes may be added, and dropout changed."""
-    fits = init.classes in (0, recipe.classes)
-    if not fits or replace(init, classes=recipe.classes, dropout=recipe.dropout) != recipe:
-        raise Problem(f"init is a network with {init}, and this recipe trains one with {recipe}: give one that fits")
 
 
 def _loop(
@@ -313,7 +307,7 @@ def _loop(
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
     optimizer = make_optimizer(unet, config)
     parts: dict[str, Any] = {"unet": unet, "ema": ema, "optimizer": optimizer}
-    steps: Any = range(_restore(run, here, parts), config.steps)
+    steps = range(_restore(run, here, parts), config.steps)
     if runtime.fits(images.numel(), here.device):
         images, labels = images.to(here.device), None if labels is None else labels.to(here.device)
     errors = torch.compile(squared_errors) if runtime.compile_pays(config.steps, here.device) else None
@@ -335,11 +329,11 @@ def _loop(
                 f"{learning_rate(int(bad), config):.2g}): lower it; the last checkpoint is kept"
             )
         if saving:
-            by_t = [round(value, 5) for value in (sums[0] / sums[1].clamp_min(1)).tolist()]
-            row: dict[str, Any] = {"step": step + 1, "loss": round(float(sums[0].sum() / sums[1].sum()), 5)}
-            run.log(**row | {"by_t": by_t})
+            loss = round(float(sums[0].sum() / sums[1].sum()), 5)
+            by_t: Any = [round(value, 5) for value in (sums[0] / sums[1].clamp_min(1)).tolist()]
+            run.log(step=step + 1, loss=loss, by_t=by_t)
             if runtime.in_batch():
-                print(f"{run.name}: step {step + 1}/{config.steps}  loss {row['loss']:.4f}", flush=True)
+                print(f"{run.name}: step {step + 1}/{config.steps}  loss {loss:.4f}", flush=True)
             sums.zero_()
             run.save({"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}})
             if on_save:
