@@ -8,6 +8,7 @@ colours are rounded, not truncated. So its error rates can't be compared digit f
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runtime import generator
+from synpos_lib.data.pixels import quantize, unit
 
 CHUNK = 512  # images at once: bounds memory for large images
 
@@ -24,14 +26,10 @@ def corrupt(images: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     """Corrupted copies of uint8 images (N, 3, H, W); the same seed gives the same noise."""
     damage, level = find(name, severity)
     rng = generator(seed, "corruption", name, severity)
-    out = torch.empty(images.shape, dtype=torch.uint8)
-    for start in range(0, len(images), CHUNK):
-        x = images[start : start + CHUNK].float() / 255
-        out[start : start + CHUNK] = (damage(x, level, rng).clamp(0, 1) * 255).round().byte()
-    return out
+    return torch.cat([quantize(damage(unit(part), level, rng)) for part in images.split(CHUNK)])
 
 
-def find(name: str, severity: int) -> tuple[Callable, object]:
+def find(name: str, severity: int) -> tuple[Callable[..., Tensor], Any]:
     """The function of a corruption, and its parameter at this severity."""
     if name not in CORRUPTIONS:
         raise Problem(f"unknown corruption '{name}': {suggest(name, CORRUPTIONS)}")
@@ -107,11 +105,11 @@ def jpeg(x: Tensor, quality: int, rng: torch.Generator) -> Tensor:
     from PIL import Image
 
     out = []
-    for pixels in (x * 255).round().byte().permute(0, 2, 3, 1).numpy():
+    for pixels in quantize(x).permute(0, 2, 3, 1).numpy():
         stored = BytesIO()
         Image.fromarray(pixels).save(stored, "JPEG", quality=quality)
         out.append(np.array(Image.open(stored)))
-    return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float() / 255
+    return unit(torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2))
 
 
 def fog(x: Tensor, level: tuple[float, float], rng: torch.Generator) -> Tensor:
@@ -145,7 +143,7 @@ def _box(size: int, small: int) -> Tensor:
     return resize(small, size) @ resize(size, small)
 
 
-CORRUPTIONS = {  # name: (function, its parameter at severities 1 to 5)
+CORRUPTIONS: dict[str, tuple[Callable[..., Tensor], tuple]] = {  # name: (function, its parameter at severities 1 to 5)
     "gaussian_noise": (gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
     "shot_noise": (shot_noise, (500, 250, 100, 75, 50)),
     "impulse_noise": (impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),

@@ -1,7 +1,7 @@
-"""Images decoded once into one memory-mapped array file, with a manifest that says from what.
+"""Images decoded once into one memory-mapped array file, with a manifest that describes their source.
 
 The array is NAME.npy, the manifest NAME.json beside it (labels, classes, fingerprints, unreadable files). A
-cache that is truncated, edited or made from files that have changed since is never believed.
+cache that is truncated, edited or made from files that have changed since is never used.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.runtime import progress
+from synpos_lib.data.images import images_fingerprint
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
@@ -28,20 +30,19 @@ ABANDONED = 3600  # seconds without a write, after which a half-made file's proc
 class Source(NamedTuple):
     """What there is to decode: the images of one part, those for validation last."""
 
-    items: Sequence  # a Path or an (H, W, 3) uint8 array each
+    items: Any  # a sequence of a Path or an (H, W, 3) uint8 array each
     labels: np.ndarray  # (N,) int64
     classes: tuple[str, ...]
     n_val: int = 0
 
+    def take(self, rows: np.ndarray) -> "Source":
+        """Some of the images, none of them for validation."""
+        return Source([self.items[i] for i in rows], self.labels[rows], self.classes)
 
-def fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
-    """SHA-256 of the shape, the pixels and the labels."""
-    digest = hashlib.sha256(str(tuple(images.shape)).encode())
-    for chunk in images.split(1024):
-        digest.update(chunk.contiguous().numpy())
-    if labels is not None:
-        digest.update(labels.contiguous().numpy())
-    return digest.hexdigest()
+    def with_val(self, val: "Source") -> "Source":
+        """These images and, for validation, those of another part."""
+        labels = np.concatenate([self.labels, val.labels])
+        return Source([*self.items, *val.items], labels, self.classes, len(val.labels))
 
 
 def _signature(folder: Path) -> str:
@@ -57,12 +58,12 @@ def _signature(folder: Path) -> str:
 def open_or_decode(path: Path, make: Callable[[], Source], folder: Path, part: str, size: int) -> tuple[Tensor, dict]:
     """The images of a part from the cache file `path`, decoded first if that is missing, old or damaged."""
     signature = _signature(folder)
-    return _open(path, signature) or _fill(path, make(), size, part, folder, signature) or _open(path, signature)
+    return _open(path, signature) or _fill(path, make(), size, part, folder, signature)
 
 
 def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
     """The decoded images and their manifest, if they are whole and made from what is there now."""
-    note = path.with_suffix(".json")
+    note, reason = path.with_suffix(".json"), None
     if not (path.exists() and note.exists()):
         return None
     try:
@@ -72,10 +73,10 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
         array = np.lib.format.open_memmap(path, mode="c")  # copy on write: the file never changes
         images = torch.from_numpy(array)
         reason = _mismatch(path, images, manifest)
+        if not reason:
+            return images, manifest
     except (Problem, OSError, ValueError, TypeError, KeyError) as error:
-        reason = error
-    if not reason:
-        return images, manifest
+        reason = str(error)
     for file in (path, note):
         if file.exists():
             files.damaged(file, reason)
@@ -99,15 +100,16 @@ def _mismatch(path: Path, images: Tensor, manifest: dict) -> str | None:
 
 def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str]:
     return {
-        split: fingerprint(images[start:stop], None if split == "unlabelled" else labels[start:stop])
+        split: images_fingerprint(images[start:stop], None if split == "unlabelled" else labels[start:stop])
         for split, (start, stop) in splits.items()
     }
 
 
-def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> None:
+def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, dict]:
     """Decode a part into one array file and its manifest; whole or absent, whatever happens on the way."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    good, unreadable = [], []
+    good: list[int] = []
+    unreadable: list[list[str]] = []
 
     def readable() -> Iterator[np.ndarray]:
         for i, pixels in enumerate(_decoded(source.items, size, f"decoding {folder.name} ({part})")):
@@ -153,6 +155,7 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
         "labels": labels.tolist(),
     }
     files.write_json(path.with_suffix(".json"), manifest)
+    return images, manifest
 
 
 def _write_array(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, ...]) -> None:
@@ -171,16 +174,10 @@ def _write_array(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, ...])
 
 def _decoded(items: Sequence, size: int, label: str) -> Iterator[np.ndarray | str]:
     """Every item as (3, size, size) uint8, or why it cannot be read; in order, by parallel threads."""
-    from synpos_lib.core.runtime import progress
-
-    threads = int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))
-
-    def in_order() -> Iterator[np.ndarray | str]:
-        with ThreadPoolExecutor(threads) as pool:
-            for start in range(0, len(items), 256):  # bounds what waits in memory
-                yield from pool.map(lambda item: _decode(item, size), items[start : start + 256])
-
-    return progress(in_order(), label, total=len(items))
+    with ThreadPoolExecutor(int(os.environ.get("SYNPOS_THREADS") or len(os.sched_getaffinity(0)))) as pool:
+        blocks = (items[start : start + 256] for start in range(0, len(items), 256))  # bounds what waits in memory
+        decoded = (pixels for block in blocks for pixels in pool.map(lambda item: _decode(item, size), block))
+        yield from progress(decoded, label, total=len(items))
 
 
 def _decode(item: Path | np.ndarray, size: int) -> np.ndarray | str:

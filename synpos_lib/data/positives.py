@@ -9,44 +9,46 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged
 from synpos_lib.core.runs import Run, open_run, read_run
+from synpos_lib.data.images import Images
 
 FILE = "positives.npy"
 LAYOUT = "N K 3 H W"  # recorded in every store: those made before it was had the channels last
 CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed
 
 
+class Generator(Protocol):
+    """What makes candidates: its settings, and `generate`, which may take the anchors' labels too."""
+
+    settings: dict[str, Any]
+    generate: Any  # generate(anchors, k, seed): uint8 (B, 3, H, W) -> (B, k, 3, H, W)
+
+
 def make(
     folder: Path,
-    anchors,
-    generator,
+    anchors: Images,
+    generator: Generator,
     *,
     k: int = 8,
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
-    labels: torch.Tensor | None = None,  # of all anchors, only for a generator that works from labels
+    labels: Tensor | None = None,  # of all anchors, only for a generator that works from labels
 ) -> Run:
     """Generate `k` candidates for each anchor, or for the `shard` (i, of n) of them; continues where it stopped."""
-    start, stop = _range(len(anchors.images), *shard)
-    config = {
-        "images": anchors.fingerprint,
-        "layout": LAYOUT,
-        "generator": generator.settings,
-        "k": k,
-        "seed": seed,
-        "rows": [start, stop],
-        "of": len(anchors.images),
-    }
+    n, (start, stop) = len(anchors.images), _range(len(anchors.images), *shard)
+    config = _config(anchors, generator.settings, k, start, stop) | {"seed": seed}
     if labels is not None:
-        if len(labels) != len(anchors.images):
-            raise Problem(f"there are {len(labels)} labels for {len(anchors.images)} anchors: give one for each")
+        if len(labels) != n:
+            raise Problem(f"there are {len(labels)} labels for {n} anchors: give one for each")
         config["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
         labels = labels[start:stop]
     with open_run(folder, config, ("synpos_lib.data.positives", type(generator).__module__)) as run:
@@ -55,11 +57,10 @@ def make(
     return run
 
 
-def keep(folder: Path, anchors, candidates: torch.Tensor, how: dict) -> Run:
-    """Store candidates (N, K, 3, H, W) that were not made from the anchors' pixels; `how` says where they are from."""
+def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run:
+    """Store candidates (N, K, 3, H, W) that were not made from the anchors' pixels; `origin` describes their source."""
     n, k = candidates.shape[:2]
-    config = {"images": anchors.fingerprint, "layout": LAYOUT, "generator": how, "k": k}
-    config |= {"rows": [0, n], "of": len(anchors.images), "candidates": _digest(candidates.numpy())}
+    config = _config(anchors, origin, k, 0, n) | {"candidates": _digest(candidates.numpy())}
     with open_run(folder, config, ("synpos_lib.data.positives",)) as run:
         if not run.done:
             array = _array(run, n, k, candidates.shape[-1])
@@ -70,7 +71,7 @@ def keep(folder: Path, anchors, candidates: torch.Tensor, how: dict) -> Run:
     return run
 
 
-def read(folder: Path, anchors) -> torch.Tensor:
+def read(folder: Path, anchors: Images) -> Tensor:
     """The candidates of these very anchors, memory-mapped: (N, K, 3, H, W)."""
     run = _finished(folder)
     if run.config["images"] != anchors.fingerprint:
@@ -85,6 +86,35 @@ def read(folder: Path, anchors) -> torch.Tensor:
     return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
 
 
+def merge(shards: Sequence[Path], folder: Path) -> Run:
+    """Put the shards of one store together; they must agree in everything but their rows, and leave no gap."""
+    parts = sorted((_finished(shard) for shard in shards), key=lambda run: run.config["rows"])
+    first, expected = parts[0].config, 0
+    for part in parts:
+        if {**part.config, "rows": 0} != {**first, "rows": 0}:
+            raise Problem(f"{part.folder} was not made like {parts[0].folder}: make the shards with the same settings")
+        if part.config["rows"][0] != expected:
+            raise Problem(f"the shards leave a gap or overlap at row {expected}: {part.folder} is out of place")
+        expected = part.config["rows"][1]
+    if expected != first["of"]:
+        raise Problem(f"the rows {expected} to {first['of']} are missing: add their shards")
+    with open_run(folder, {**first, "rows": [0, first["of"]]}) as run:
+        if not run.done:
+            arrays = [np.load(part.folder / FILE, mmap_mode="r") for part in parts]
+            whole = _array(run, first["of"], first["k"], arrays[0].shape[-1])
+            for part, array in zip(parts, arrays, strict=True):
+                whole[slice(*part.config["rows"])] = array
+            whole.flush()
+            run.add_seconds(sum(part.results["seconds"] for part in parts))
+            run.finish(n=first["of"], k=first["k"])
+    return run
+
+
+def _config(anchors: Images, origin: dict, k: int, start: int, stop: int) -> dict[str, Any]:
+    about = {"images": anchors.fingerprint, "layout": LAYOUT, "generator": origin}
+    return about | {"k": k, "rows": [start, stop], "of": len(anchors.images)}
+
+
 def _finished(folder: Path) -> Run:
     """A finished store, unless it is of the layout before this one."""
     run = read_run(folder)
@@ -96,65 +126,40 @@ def _finished(folder: Path) -> Run:
     return run
 
 
-def merge(shards: Sequence[Path], folder: Path) -> Run:
-    """Put the shards of one store together; they must agree in everything but their rows, and leave no gap."""
-    parts = sorted((_finished(shard) for shard in shards), key=lambda run: run.config["rows"])
-    first = parts[0].config
-    expected = 0
-    for part in parts:
-        if {**part.config, "rows": 0} != {**first, "rows": 0}:
-            raise Problem(f"{part.folder} was not made like {parts[0].folder}: make the shards with the same settings")
-        if part.config["rows"][0] != expected:
-            raise Problem(f"the shards leave a gap or overlap at row {expected}: {part.folder} is out of place")
-        expected = part.config["rows"][1]
-    if expected != first["of"]:
-        raise Problem(f"the rows {expected} to {first['of']} are missing: add their shards")
-    with open_run(folder, {**first, "rows": [0, first["of"]]}) as run:
-        if not run.done:
-            whole = _array(run, first["of"], first["k"], np.load(parts[0].folder / FILE, mmap_mode="r").shape[-1])
-            for part in parts:
-                whole[slice(*part.config["rows"])] = np.load(part.folder / FILE, mmap_mode="r")
-            whole.flush()
-            run.add_seconds(sum(part.results["seconds"] for part in parts))
-            run.finish(n=first["of"], k=first["k"])
-    return run
-
-
 def _range(n: int, index: int, count: int) -> tuple[int, int]:
     """The rows of one shard, cut at chunk boundaries so that shards equal the whole bit for bit."""
     if not 0 <= index < count:
         raise Problem(f"shard {index} of {count} does not exist: the index runs from 0 to {count - 1}")
     chunks = -(-n // CHUNK)
-    return tuple(min(n, chunks * i // count * CHUNK) for i in (index, index + 1))
+    return min(n, chunks * index // count * CHUNK), min(n, chunks * (index + 1) // count * CHUNK)
 
 
 def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     """The array on disk, created whole, in the format of `numpy.load`."""
     path, shape = run.folder / FILE, (n, k, 3, size, size)
-    if path.exists():
-        array = np.lib.format.open_memmap(path, mode="r+")
-        if array.shape != shape or array.dtype != np.uint8:
-            raise damaged(path, f"its shape is {array.shape}, not {shape}")
-        return array
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if not path.exists():
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="r+")
+    if array.shape != shape or array.dtype != np.uint8:
+        raise damaged(path, f"its shape is {array.shape}, not {shape}")
+    return array
 
 
-def _fill(run: Run, images: torch.Tensor, labels, generator, k: int, seed: int, start: int) -> None:
+def _fill(run: Run, images: Tensor, labels: Tensor | None, generator: Generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
     whole = {row["row"]: row["sha256"] for row in run.metrics()}
     run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # of earlier sittings
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
-        part = array[row : row + CHUNK]
-        if whole.get(row) == _digest(part):
+        rows = slice(row, row + CHUNK)
+        if whole.get(row) == _digest(array[rows]):
             continue
         since = time.monotonic()
-        told = {} if labels is None else {"labels": labels[row : row + CHUNK]}
-        made = generator.generate(images[row : row + CHUNK], k, runtime.derive(seed, "positives", start + row), **told)
-        part[:] = made.numpy()  # (B, K, 3, H, W)
+        arguments = [images[rows], k, runtime.derive(seed, "positives", start + row)]
+        array[rows] = generator.generate(*arguments, *([] if labels is None else [labels[rows]])).numpy()
         array.flush()
-        run.log(row=row, sha256=_digest(part), seconds=round(time.monotonic() - since, 3))
+        run.log(row=row, sha256=_digest(array[rows]), seconds=round(time.monotonic() - since, 3))
     run.finish(n=len(images), k=k)
 
 
-def _digest(part: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(part)).hexdigest()
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

@@ -7,40 +7,22 @@ independently of it. Fish and scene come from separate random streams, so the sa
 `where` puts the very same fish in front of another scene. All lengths are in pixels.
 """
 
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.data.pixels import quantize, unit
 
 SIZE = 32
-SPECIES = (
-    "plain",
-    "bars",
-    "stripes",
-    "diagonals",
-    "spots",
-    "checks",
-    "rings",
-    "chevrons",
-    "eye-spot",
-    "two-tone",
-)
+SPECIES = ("plain", "bars", "stripes", "diagonals", "spots", "checks", "rings", "chevrons", "eye-spot", "two-tone")
 NEW_SPECIES = ("saddle", "net", "waves", "mask", "diamonds", "speckles", "cross")
-SCENES = (
-    "autumn",
-    "snowy",
-    "sunset",
-    "rainbow",
-    "aurora",
-    "mosaic",
-    "watercolor",
-    "ukiyo-e",
-    "crayon sketch",
-)
+SCENES = ("autumn", "snowy", "sunset", "rainbow", "aurora", "mosaic", "watercolor", "ukiyo-e", "crayon sketch")
 HELD_OUT_SCENES = ("china", "flower", "desert", "jungle")
 SPLITS = ("train", "val", "test")
 
@@ -61,13 +43,22 @@ FIELD = 6  # a scene's smooth colour fields start from FIELD × FIELD random num
 
 
 class Rendered(NamedTuple):
-    images: torch.Tensor  # (N, 3, 32, 32) uint8
-    what: torch.Tensor  # (N,) int64, index into `species`
-    where: torch.Tensor  # (N,) int64, index into `scenes`
+    images: Tensor  # (N, 3, 32, 32) uint8
+    what: Tensor  # (N,) int64, index into `species`
+    where: Tensor  # (N,) int64, index into `scenes`
 
 
-def render(n, split="train", seed=0, species=SPECIES, scenes=SCENES, sketch=False, what=None, where=None):
-    """Draw n images; `what` and `where` (index tensors) are drawn uniformly where they are not given."""
+def render(
+    n: int,
+    split: str = "train",
+    seed: int = 0,
+    species: Sequence[str] = SPECIES,
+    scenes: Sequence[str] = SCENES,
+    sketch: bool = False,
+    what: Tensor | None = None,  # (n,) index into `species`; None, here and below: drawn uniformly
+    where: Tensor | None = None,  # (n,) index into `scenes`
+) -> Rendered:
+    """Draw n images."""
     if split not in SPLITS:
         raise Problem(f"unknown split '{split}': {suggest(split, SPLITS)}")
     for names, known in [(species, (*SPECIES, *NEW_SPECIES)), (scenes, (*SCENES, *HELD_OUT_SCENES))]:
@@ -82,37 +73,32 @@ def render(n, split="train", seed=0, species=SPECIES, scenes=SCENES, sketch=Fals
     )
     images = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
     for chunk in torch.arange(n).split(512):  # small enough to stay in the processor's cache
-        background = _by_name(scenes, where[chunk], partial(_draw_scene, split), scene[chunk], field[chunk])
+        background = by_name(scenes, where[chunk], partial(_draw_scene, split), scene[chunk], field[chunk])
         drawn = _draw_fish(species, what[chunk], fish[chunk], background, sketch)
-        images[chunk] = drawn.clamp(0, 1).mul(255).round().to(torch.uint8)
+        images[chunk] = quantize(drawn)
     return Rendered(images, what, where)
 
 
-def _indices(given, n, count, rng):
-    drawn = torch.from_numpy(rng.integers(count, size=n))  # drawn even if given: the other streams never depend on it
-    if given is None:
-        return drawn
-    given = torch.as_tensor(given, dtype=torch.int64)
-    if given.shape != (n,) or (n and not 0 <= int(given.min()) <= int(given.max()) < count):
-        raise Problem(f"expected {n} indices from 0 to {count - 1}, got {tuple(given.shape)} of them or larger ones")
-    return given
+def _indices(index: Tensor | None, n: int, count: int, rng: np.random.Generator) -> Tensor:
+    if index is None:
+        return torch.from_numpy(rng.integers(count, size=n))
+    index = torch.as_tensor(index, dtype=torch.int64)
+    if index.shape != (n,) or (n and not 0 <= int(index.min()) <= int(index.max()) < count):
+        raise Problem(f"the indices must be {n} numbers from 0 to {count - 1}, and these have {tuple(index.shape)}")
+    return index
 
 
-def _by_name(names, index, draw, *rows):
+def by_name(names: Sequence[str], index: Tensor, draw: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """Call draw(name, its rows) once per name that occurs, and put the results back in order."""
-    out = None
-    for i in index.unique().tolist():
-        mine = (index == i).nonzero().squeeze(1)
-        drawn = draw(names[i], *(row[mine] for row in rows))
-        out = torch.empty(len(index), *drawn.shape[1:]) if out is None else out
-        out[mine] = drawn
-    return out
+    groups = [(index == i).nonzero().squeeze(1) for i in index.unique()]
+    drawn = [draw(names[int(index[group[0]])], *(row[group] for row in rows)) for group in groups]
+    return torch.cat(drawn)[torch.cat(groups).argsort()]
 
 
 # ---------------------------------------------------------------------------------------------- fish
 
 
-def _draw_fish(species, what, r, background, sketch):
+def _draw_fish(species: Sequence[str], what: Tensor, r: Tensor, background: Tensor, sketch: bool) -> Tensor:
     """r (n, N_FISH) uniform numbers: pose and colours, in the order in which they are used here."""
     r = r[:, :, None, None]
     scale = 1.22 + 0.16 * (r[:, 0] - 0.5)
@@ -127,9 +113,9 @@ def _draw_fish(species, what, r, background, sketch):
     body = _ellipse(u / a, v / b, a, b)
     fin = _ellipse((u + 1) / 5.5, (v + b - 1.0) / 3.2, 5.5, 3.2)
     tail = torch.minimum(4.2 - 0.75 * (u + a) - v.abs(), u + a + 4.5 - 0.35 * v.abs()).minimum(-u - 6)
-    eye, pupil = (_cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
+    eye, pupil = (cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
     phase = 0.8 * (r[:, 6:8] - 0.5)  # the pattern sits where it sits on its species, give or take
-    marking = _by_name(species, what, _marking, u, v, phase)
+    marking = by_name(species, what, lambda name, *place: MARKINGS[name](*place), u, v, *phase.unbind(1))
 
     if sketch:  # pencil on paper: outlines, hatched markings, the scene as faint shading
         ink = 0.15 * torch.ones_like(u)[:, None]
@@ -147,95 +133,82 @@ def _draw_fish(species, what, r, background, sketch):
     skin = light + marking * (dark - light)
     fins = light if sketch else 0.55 * light + 0.45 * dark
     for shape, colour in [(tail, fins), (fin, fins), (body, skin)]:
-        image = image + _cover(shape)[:, None] * (rim - image)
-        image = image + _cover(shape - 0.9)[:, None] * (colour - image)
+        image = image + cover(shape)[:, None] * (rim - image)
+        image = image + cover(shape - 0.9)[:, None] * (colour - image)
     image = image + eye[:, None] * (0.98 - image)
     return image + pupil[:, None] * (0.03 - image)
 
 
-def _ellipse(x, y, a, b):
+def _ellipse(x: Tensor, y: Tensor, a: float, b: Tensor | float) -> Tensor:
     """Signed distance in pixels to the ellipse x² + y² = 1 (to first order), positive inside."""
     return (1 - x**2 - y**2) / (2 * ((x / a) ** 2 + (y / b) ** 2).sqrt() + 1e-3)
 
 
-def _cover(distance):
-    """Soft coverage of a shape, from the signed distance to its edge."""
+def cover(distance: Tensor) -> Tensor:
+    """Soft coverage of a shape, from the signed distance in pixels to its edge (positive inside)."""
     return (distance + 0.5).clamp(0, 1)
 
 
-def _bands(wave):
+def bands(wave: Tensor) -> Tensor:
     """A wave turned into bands with soft edges."""
     return (0.5 + 1.6 * wave).clamp(0, 1)
 
 
-def _marking(name, u, v, phase):
-    """How much of the marking colour each pixel of the body has: 0 to 1, (n, 32, 32)."""
-    p, q = phase.unbind(1)
-    k = 2 * np.pi / 5.4  # bands 2.7 pixels wide
-    match name:
-        case "plain":
-            return torch.zeros_like(u)
-        case "bars":
-            return _bands(torch.sin(k * u + p))
-        case "stripes":
-            return _bands(torch.sin(k * v + p))
-        case "diagonals":
-            return _bands(torch.sin(k * (u + v) * 0.7071 + p))
-        case "spots":
-            first, second = k * u + p, k * (0.5 * u + 0.866 * v) + q  # dots on a hexagonal lattice
-            return _bands(0.7 * (first.cos() + second.cos() + (first - second).cos() - 0.4))
-        case "checks":
-            return _bands(1.4 * torch.sin(0.55 * k * u + p) * torch.sin(0.55 * k * v + q))
-        case "rings":
-            return _bands(torch.cos(k * (u**2 + v**2).sqrt() + 0.25 * (p - np.pi)))
-        case "chevrons":
-            return _bands(torch.sin(k * (0.8 * u + v.abs()) + p))
-        case "eye-spot":
-            return _cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt())
-        case "two-tone":
-            return _cover(-v + 0.5 * torch.sin(0.5 * u + p))
-        case "saddle":
-            return _cover(3.4 - (u + 1).abs())
-        case "net":
-            rising, falling = torch.cos(0.62 * k * (u + v) + p), torch.cos(0.62 * k * (u - v) + q)
-            return _bands(torch.maximum(rising, falling) - 0.55)
-        case "waves":
-            return _bands(torch.sin(k * v + p + 1.6 * torch.sin(0.75 * u + q)))
-        case "mask":
-            return _cover(u - 2.6)
-        case "diamonds":
-            return _cover(2.9 - ((u + 1.5 - 7.4 * torch.round((u + 1.5) / 7.4)).abs() + 0.8 * v.abs()))
-        case "speckles":
-            return _bands(torch.sin(1.4 * u + p) * torch.sin(1.5 * v + q) * 1.6 - 0.4)
-        case "cross":
-            return torch.maximum(_cover(1.5 - (u + 1).abs()), _cover(1.5 - v.abs()))
+def _dotted(first: Tensor, second: Tensor) -> Tensor:
+    return bands(0.7 * (first.cos() + second.cos() + (first - second).cos() - 0.4))
+
+
+K = 2 * np.pi / 5.4  # bands 2.7 pixels wide
+# where the body has the marking colour, 0 to 1, by its two axes and two phases
+MARKINGS: dict[str, Callable[..., Tensor]] = {
+    "plain": lambda u, v, p, q: torch.zeros_like(u),
+    "bars": lambda u, v, p, q: bands(torch.sin(K * u + p)),
+    "stripes": lambda u, v, p, q: bands(torch.sin(K * v + p)),
+    "diagonals": lambda u, v, p, q: bands(torch.sin(K * (u + v) * 0.7071 + p)),
+    "spots": lambda u, v, p, q: _dotted(K * u + p, K * (0.5 * u + 0.866 * v) + q),  # on a hexagonal lattice
+    "checks": lambda u, v, p, q: bands(1.4 * torch.sin(0.55 * K * u + p) * torch.sin(0.55 * K * v + q)),
+    "rings": lambda u, v, p, q: bands(torch.cos(K * (u**2 + v**2).sqrt() + 0.25 * (p - np.pi))),
+    "chevrons": lambda u, v, p, q: bands(torch.sin(K * (0.8 * u + v.abs()) + p)),
+    "eye-spot": lambda u, v, p, q: cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt()),
+    "two-tone": lambda u, v, p, q: cover(-v + 0.5 * torch.sin(0.5 * u + p)),
+    "saddle": lambda u, v, p, q: cover(3.4 - (u + 1).abs()),
+    "net": lambda u, v, p, q: bands(
+        torch.maximum(torch.cos(0.62 * K * (u + v) + p), torch.cos(0.62 * K * (u - v) + q)) - 0.55
+    ),
+    "waves": lambda u, v, p, q: bands(torch.sin(K * v + p + 1.6 * torch.sin(0.75 * u + q))),
+    "mask": lambda u, v, p, q: cover(u - 2.6),
+    "diamonds": lambda u, v, p, q: cover(2.9 - ((u + 1.5 - 7.4 * torch.round((u + 1.5) / 7.4)).abs() + 0.8 * v.abs())),
+    "speckles": lambda u, v, p, q: bands(torch.sin(1.4 * u + p) * torch.sin(1.5 * v + q) * 1.6 - 0.4),
+    "cross": lambda u, v, p, q: torch.maximum(cover(1.5 - (u + 1).abs()), cover(1.5 - v.abs())),
+}
 
 
 # -------------------------------------------------------------------------------------------- scenes
 
 
-def _rgb(*hexes):
+def _rgb(*hexes: str) -> Tensor:
     return torch.tensor([[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in hexes])
 
 
-def _ramp(value, *hexes):
+def _ramp(value: Tensor, *hexes: str) -> Tensor:
     """Colours along a ramp: value (n, 32, 32) in [0, 1] -> (n, 3, 32, 32)."""
     stops = _rgb(*hexes)
     place = value.clamp(0, 1) * (len(stops) - 1)
-    return sum((1 - (place - i).abs()).clamp(0, 1)[:, None] * c[:, None, None] for i, c in enumerate(stops))
+    colours = ((1 - (place - i).abs()).clamp(0, 1)[:, None] * c[:, None, None] for i, c in enumerate(stops))
+    return sum(colours, torch.zeros(()))
 
 
-def _dots(r, radius, count):
+def _dots(r: Tensor, radius: float, count: int) -> Tensor:
     """Coverage of `count` round dots whose centres are r (n, >= 2 * count)."""
     y, x = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float32)] * 2, indexing="ij")
-    cover = torch.zeros(len(r), SIZE, SIZE)
+    dots = torch.zeros(len(r), SIZE, SIZE)
     for i in range(count):
         cx, cy = (SIZE * r[:, 2 * i + j, None, None] for j in (0, 1))
-        cover = torch.maximum(cover, _cover(radius - ((x - cx) ** 2 + (y - cy) ** 2).sqrt()))
-    return cover[:, None]
+        dots = torch.maximum(dots, cover(radius - ((x - cx) ** 2 + (y - cy) ** 2).sqrt()))
+    return dots[:, None]
 
 
-def _draw_scene(split, name, r, field):
+def _draw_scene(split: str, name: str, r: Tensor, field: Tensor) -> Tensor:
     """One scene for each row of r (n, N_SCENE) and field (n, 4, FIELD, FIELD) -> (n, 3, 32, 32)."""
     if name in ("china", "flower"):
         return _photo_crops(name, r, split)
@@ -254,21 +227,14 @@ def _draw_scene(split, name, r, field):
             return image + 0.9 * _dots(r[:, 2:], 1.0, 7) * (1 - image)
         case "sunset":
             image = _ramp(s + 0.25 * (f - 0.5), "3b1c5a", "a12a6b", "f0643c", "fdb94a")
-            sun = _cover(4.2 - ((x - 4 - 24 * p) ** 2 + (y - 21 - 6 * q) ** 2).sqrt())[:, None]
+            sun = cover(4.2 - ((x - 4 - 24 * p) ** 2 + (y - 21 - 6 * q) ** 2).sqrt())[:, None]
             return image + sun * (_rgb("fff2b0")[0, :, None, None] - image)
         case "rainbow":
             radius = ((x - 16 - 16 * (p - 0.5)) ** 2 + (y - 36 - 6 * q) ** 2).sqrt()
-            bow = _ramp(
-                (radius - 13) / 20 + 0.06 * (f - 0.5),
-                "8a4fd8",
-                "3f7be8",
-                "35b85a",
-                "f7e13c",
-                "f79a2c",
-                "e8362e",
-            )
+            hues = ("8a4fd8", "3f7be8", "35b85a", "f7e13c", "f79a2c", "e8362e")
+            bow = _ramp((radius - 13) / 20 + 0.06 * (f - 0.5), *hues)
             sky = _ramp(0.6 * s + 0.4 * f, "7cc3f5", "d8f0ff")
-            return sky + (_cover(radius - 12) * _cover(34 - radius))[:, None] * (bow - sky)
+            return sky + (cover(radius - 12) * cover(34 - radius))[:, None] * (bow - sky)
         case "aurora":
             curtain = torch.sin(2 * np.pi * (1.3 * c + 0.9 * (f - 0.5) + p)) * 0.5 + 0.5
             image = _ramp((0.15 + 0.3 * s).expand_as(f), "050b26", "0d1b45")
@@ -287,8 +253,8 @@ def _draw_scene(split, name, r, field):
             band = (0.5 + 1.5 * torch.sin(2 * np.pi * wave / 8 + 6 * q)).clamp(0, 1)
             sea = _ramp(band, "1f3f77", "5d86b5")
             sky = _rgb("efe0bd")[0, :, None, None]
-            image = sea + _cover(11 - wave)[:, None] * (sky - sea)
-            sun = (_cover(3.6 - ((x - 5 - 22 * q) ** 2 + (y - 5) ** 2).sqrt()) * _cover(11 - wave))[:, None]
+            image = sea + cover(11 - wave)[:, None] * (sky - sea)
+            sun = (cover(3.6 - ((x - 5 - 22 * q) ** 2 + (y - 5) ** 2).sqrt()) * cover(11 - wave))[:, None]
             return image + sun * (_rgb("c8321f")[0, :, None, None] - image)
         case "crayon sketch":
             hatch = (0.5 + 0.9 * torch.sin(1.5 * (x * (0.5 + p) + y) + 8 * f)).clamp(0, 1) * (0.35 + 0.65 * g)
@@ -297,21 +263,21 @@ def _draw_scene(split, name, r, field):
         case "desert":
             dune = s + 0.12 * torch.sin(2 * np.pi * (c + p)) + 0.2 * (f - 0.5)
             return _ramp(dune, "8fd3e8", "d9eef0", "efc98a", "d99a4e", "b5722f")
-        case "jungle":
+        case _:  # jungle
             image = _ramp(0.1 + 0.8 * f, "06240f", "0f5a26", "3d9a35", "a6d44a")
             return image * (0.8 + 0.3 * torch.sin(2.1 * x * (p - 0.5) * 2 + 1.7 * y + 6 * g)[:, None])
 
 
-@lru_cache
-def _photo(name):
+@cache
+def _photo(name: str) -> Tensor:
     """One of scikit-learn's two photographs (427 × 640), a third of its size: (3, 142, 213)."""
     from sklearn.datasets import load_sample_image
 
-    pixels = torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1).float() / 255
+    pixels = unit(torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1))
     return F.interpolate(pixels[None], size=(142, 213), mode="area")[0]
 
 
-def _photo_crops(name, r, split):
+def _photo_crops(name: str, r: Tensor, split: str) -> Tensor:
     """Random square crops; every split has its own third of the photograph."""
     photo = _photo(name)
     third = photo.shape[2] // len(SPLITS)

@@ -7,7 +7,7 @@ instances (digits of other writers, other fonts) and its own drawing seeds. Leng
 """
 
 import math
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.data.pixels import quantize, unit
+from synpos_lib.data.scenes import SIZE, SPLITS, bands, by_name, cover
 
-SIZE, GLYPH = 32, 40  # of an image, and of the masks that glyphs are kept as
-SPLITS = ("train", "val", "test")
+GLYPH = 40  # pixels of the masks that glyphs are stored as
 SHAPES = ("disc", "ring", "square", "triangle", "pentagon", "star", "cross", "crescent", "heart", "half-disc")
 TEXTURES = ("stripes", "dots", "bricks", "checks", "waves", "scales", "cells", "marble", "weave", "grain")
 CLASSES = {
@@ -33,13 +34,7 @@ FONTS = {  # families mix in every split, no font is in two
         *("DejaVuSans", "DejaVuSans-BoldOblique", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
         *("DejaVuSerif", "DejaVuSerif-BoldItalic", "STIXGeneral", "STIXGeneralBolIta", "cmr10", "cmss10"),
     ),
-    "val": (
-        "DejaVuSans-Oblique",
-        "DejaVuSansMono-BoldOblique",
-        "DejaVuSerif-Bold",
-        "STIXGeneralItalic",
-        "cmtt10",
-    ),
+    "val": ("DejaVuSans-Oblique", "DejaVuSansMono-BoldOblique", "DejaVuSerif-Bold", "STIXGeneralItalic", "cmtt10"),
     "test": ("DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif-Italic", "STIXGeneralBol", "cmb10", "cmti10"),
 }
 
@@ -63,9 +58,9 @@ def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> Drawn:
         if name == "textures":
             drawn = _textures(what[chunk], r)
         else:
-            cover = _shapes(what[chunk], r) if name == "shapes" else _glyphs(what[chunk], r, _masks(name, split))
-            drawn = _paint(cover, r[:, 16:])
-        images[chunk] = drawn.clamp(0, 1).mul(255).round().to(torch.uint8)
+            covered = _shapes(what[chunk], r) if name == "shapes" else _glyphs(what[chunk], r, glyph_masks(name, split))
+            drawn = _paint(covered, r[:, 16:])
+        images[chunk] = quantize(drawn)
     return Drawn(images, what)
 
 
@@ -86,20 +81,15 @@ def _two_colours(r: Tensor) -> tuple[Tensor, Tensor]:
     return deep, light
 
 
-def _paint(cover: Tensor, r: Tensor) -> Tensor:
-    """Colour where `cover` (n, 32, 32) is 1, a soft two-tone background where it is 0."""
+def _paint(covered: Tensor, r: Tensor) -> Tensor:
+    """Colour where `covered` (n, 32, 32) is 1, a soft two-tone background where it is 0."""
     deep, light = _two_colours(r)
     swap = (r[:, 6] < 0.5)[:, None]
     front, back = (c[:, :, None, None] for c in (torch.where(swap, deep, light), torch.where(swap, light, deep)))
     field = F.interpolate(r[:, 8:24].reshape(-1, 1, 4, 4), SIZE, mode="bicubic", align_corners=True)
     shade = torch.where(swap, -0.25, 0.25)[:, :, None, None] * _hsv(r[:, 7], 0.6, 1.0)[:, :, None, None]
     background = back + shade * field
-    return background + cover[:, None] * (front - background)
-
-
-def _cover(distance: Tensor) -> Tensor:
-    """Soft coverage, from the signed distance in pixels to the edge (positive inside)."""
-    return (distance + 0.5).clamp(0, 1)
+    return background + covered[:, None] * (front - background)
 
 
 def _frame(r: Tensor, turn: float, shift: float, zoom: float) -> tuple[Tensor, Tensor]:
@@ -125,11 +115,12 @@ def _glyphs(what: Tensor, r: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
     return F.grid_sample(torch.cat(masks)[index][:, None], grid, align_corners=False)[:, 0]
 
 
-def _masks(name: str, split: str) -> tuple[Tensor, ...]:
+def glyph_masks(name: str, split: str) -> tuple[Tensor, ...]:
+    """The split's instances of every digit or letter, (m, 40, 40) each."""
     return _digit_masks(split) if name == "digits" else _letter_masks(split)
 
 
-@lru_cache
+@cache
 def _digit_masks(split: str) -> tuple[Tensor, ...]:
     """The split's handwritten instances of each digit, (m, 40, 40); blocks, as they are ordered by writer."""
     from sklearn.datasets import load_digits
@@ -144,7 +135,7 @@ def _digit_masks(split: str) -> tuple[Tensor, ...]:
     return tuple(masks[label == digit] for digit in range(10))
 
 
-@lru_cache
+@cache
 def _letter_masks(split: str) -> tuple[Tensor, ...]:
     """Each capital letter in the split's fonts, centred, (fonts, 40, 40)."""
     import matplotlib
@@ -157,7 +148,7 @@ def _letter_masks(split: str) -> tuple[Tensor, ...]:
         left, top, right, bottom = font.getbbox(letter)
         corner = ((GLYPH - left - right) / 2, (GLYPH - top - bottom) / 2)
         ImageDraw.Draw(canvas).text(corner, letter, fill=255, font=font)
-        return torch.from_numpy(np.array(canvas)).float() / 255
+        return unit(torch.from_numpy(np.array(canvas)))
 
     fonts = [ImageFont.truetype(str(folder / f"{name}.ttf"), 29) for name in FONTS[split]]
     return tuple(torch.stack([mask(letter, font) for font in fonts]) for letter in CLASSES["letters"])
@@ -169,11 +160,7 @@ def _letter_masks(split: str) -> tuple[Tensor, ...]:
 def _shapes(what: Tensor, r: Tensor) -> Tensor:
     """One shape for each row of r: coverage (n, 32, 32)."""
     x, y = _frame(r, turn=math.pi, shift=4.0, zoom=0.25)
-    cover = torch.empty_like(x)
-    for i in what.unique().tolist():
-        mine = what == i
-        cover[mine] = _cover(_distance(SHAPES[i], x[mine], y[mine]))
-    return cover
+    return cover(by_name(SHAPES, what, _distance, x, y))
 
 
 def _distance(name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -203,7 +190,7 @@ def _distance(name: str, x: Tensor, y: Tensor) -> Tensor:
             p, q = (x - y - 2) * 0.7071, (x + y + 2) * 0.7071
             lobes = 5 - torch.minimum((p**2 + (q + 5) ** 2).sqrt(), ((p - 5) ** 2 + q**2).sqrt())
             return torch.maximum(5 - torch.maximum(p.abs(), q.abs()), lobes)
-        case "half-disc":
+        case _:  # half-disc
             return torch.minimum(10.5 - (x**2 + (y - 4) ** 2).sqrt(), 4 - y)
 
 
@@ -219,10 +206,7 @@ def _textures(what: Tensor, r: Tensor) -> Tensor:
     """One texture for each row of r (n, 64), turned, zoomed and coloured at random."""
     x, y = _frame(r, turn=math.pi, shift=8.0, zoom=0.25)
     noise = F.interpolate(r[:, 28:].reshape(-1, 1, 6, 6), SIZE, mode="bicubic", align_corners=True)[:, 0] - 0.5
-    value = torch.empty_like(x)
-    for i in what.unique().tolist():
-        mine = what == i
-        value[mine] = _texture(TEXTURES[i], x[mine], y[mine], noise[mine], r[mine, 28:])
+    value = by_name(TEXTURES, what, _texture, x, y, noise, r[:, 28:])
     deep, light = (c[:, :, None, None] for c in _two_colours(r[:, 16:]))
     tint = _hsv(r[:, 22], 0.7, 0.25)[:, :, None, None] * noise[:, None]
     return deep + value[:, None] * (light - deep) + tint
@@ -232,24 +216,21 @@ def _texture(name: str, x: Tensor, y: Tensor, noise: Tensor, r: Tensor) -> Tenso
     """How light each pixel is: 0 to 1, (n, 32, 32)."""
     k = 2 * math.pi / 7
 
-    def sharp(wave: Tensor) -> Tensor:
-        return (0.5 + 1.6 * wave).clamp(0, 1)
-
     def to_middle(u: Tensor, period: float) -> Tensor:  # signed distance to the middle of its cell
         return (u % period) - period / 2
 
     match name:
         case "stripes":
-            return sharp(torch.sin(k * x))
+            return bands(torch.sin(k * x))
         case "dots":
-            return _cover(2.4 - (to_middle(x, 7) ** 2 + to_middle(y, 7) ** 2).sqrt())
+            return cover(2.4 - (to_middle(x, 7) ** 2 + to_middle(y, 7) ** 2).sqrt())
         case "bricks":
             row = torch.floor(y / 6)
-            return _cover(torch.minimum(2.3 - to_middle(y, 6).abs(), 4.8 - to_middle(x + 5.5 * (row % 2), 11).abs()))
+            return cover(torch.minimum(2.3 - to_middle(y, 6).abs(), 4.8 - to_middle(x + 5.5 * (row % 2), 11).abs()))
         case "checks":
-            return sharp(1.5 * torch.sin(k * x / 1.4) * torch.sin(k * y / 1.4))
+            return bands(1.5 * torch.sin(k * x / 1.4) * torch.sin(k * y / 1.4))
         case "waves":
-            return sharp(torch.sin(k * (y + 2.2 * torch.sin(k * x / 1.6))))
+            return bands(torch.sin(k * (y + 2.2 * torch.sin(k * x / 1.6))))
         case "scales":
             row = torch.floor(y / 4)
             distance = [
@@ -261,13 +242,13 @@ def _texture(name: str, x: Tensor, y: Tensor, noise: Tensor, r: Tensor) -> Tenso
             spread = 40 * (r.reshape(len(r), 18, 2) - 0.5)
             far = ((x[:, None] - spread[:, :, :1, None]) ** 2 + (y[:, None] - spread[:, :, 1:, None]) ** 2).sqrt()
             near, second = far.topk(2, dim=1, largest=False).values.unbind(1)
-            return _cover(0.5 * (second - near) - 0.9)
+            return cover(0.5 * (second - near) - 0.9)
         case "marble":
             return 0.5 + 0.5 * torch.sin(0.6 * k * x + 11 * noise)
         case "weave":
             across = (torch.floor(x / 5) + torch.floor(y / 5)) % 2
             thread = torch.where(across == 0, to_middle(x, 5), to_middle(y, 5)).abs()
             return (1.15 - 0.42 * thread) * (0.8 + 0.2 * across)
-        case "grain":
+        case _:  # grain
             lattice = torch.sin(1.9 * x + 8 * noise) * torch.sin(1.7 * y - 7 * noise + 8 * r[:, :1, None])
             return (0.5 + 0.55 * lattice).clamp(0, 1)

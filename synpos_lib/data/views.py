@@ -1,6 +1,6 @@
 """Views: random crop, flip, colour jitter, greyscale, blur and solarisation of whole batches of uint8 images.
 
-    drawn = draw(len(images), RECIPES["clsp_simclr"], 32, 32, generator)      # every image its own parameters
+    drawn = draw(len(images), AUGMENTATIONS["clsp_simclr"], 32, 32, generator)      # every image its own parameters
     x = apply(images, drawn, mean, std)                                       # (B, 3, H, W) uint8 -> float
 
 or both at once with `view`. Parameters are drawn where the images are. On a GPU the processor's generator only gives a
@@ -12,6 +12,7 @@ between steps; the order of the four colour changes is drawn once per batch; blu
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.data.pixels import unit
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,13 @@ class Augmentation:
     solarize: float = 0.0
 
 
-RECIPES = {
+AUGMENTATIONS = {
     "plain": Augmentation(crop=None, flip=0.0, jitter_p=0.0, gray=0.0),
     "clsp_simclr": Augmentation(),  # the released code
     "clsp_moco": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),  # the released code
     "asymmetric_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1)),  # solo-learn, as all below but the last two
     "asymmetric_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
     "symmetric": Augmentation(jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5),
-    "symmetric_weak": Augmentation(blur=0.5),
     "vicreg": Augmentation(crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.1),
     "mixdiff_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), blur=1.0),  # MixDiff's released code
     "mixdiff_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
@@ -61,27 +62,29 @@ CHUNK = 32  # images worked on at once on a processor, so that they stay in its 
 
 def by_name(name: str) -> Augmentation:
     """The augmentation of that name."""
-    if name not in RECIPES:
-        raise Problem(f"unknown augmentation '{name}' ({suggest(name, RECIPES)})")
-    return RECIPES[name]
+    if name not in AUGMENTATIONS:
+        raise Problem(f"unknown augmentation '{name}' ({suggest(name, AUGMENTATIONS)})")
+    return AUGMENTATIONS[name]
 
 
-def view(images: Tensor, augmentation: Augmentation, generator: torch.Generator, mean, std) -> Tensor:
+def view(
+    images: Tensor, augmentation: Augmentation, generator: torch.Generator, mean: Sequence[float], std: Sequence[float]
+) -> Tensor:
     """One random view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
-    return apply(images, draw(len(images), augmentation, *images.shape[2:], generator, images.device), mean, std)
+    height, width = images.shape[2:]
+    return apply(images, draw(len(images), augmentation, height, width, generator, images.device), mean, std)
 
 
-def normalize(images: Tensor, mean, std) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """The images as they are, normalised: uint8 (B, 3, H, W) -> float."""
-    mean, std = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
-    x = ((images.float() / 255) - mean) / std
-    return x.contiguous(memory_format=torch.channels_last)
+    offset, spread = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
+    return ((unit(images) - offset) / spread).contiguous(memory_format=torch.channels_last)
 
 
 @cache
-def _constant(values: tuple[float, ...], where: torch.device) -> Tensor:
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """A few numbers on a device, copied once: a copy for every batch would make the processor wait for its GPU."""
-    return torch.tensor(values, device=where)
+    return torch.tensor(values, device=device)
 
 
 # -------------------------------------------------------------------------------------- what is drawn
@@ -101,43 +104,46 @@ class Drawn:
 
     def part(self, rows: slice) -> "Drawn":
         """The parameters of some of the images."""
-        images = {name: getattr(self, name) for name in ("box", "flip", "gray", "sigma", "solarize")}
-        images = {name: None if value is None else value[rows] for name, value in images.items()}
-        return Drawn(factors=self.factors[:, rows], order=self.order, **images)
+        each = {name: getattr(self, name) for name in ("box", "flip", "gray", "sigma", "solarize")}
+        each = {name: value if value is None else value[rows] for name, value in each.items()}
+        return Drawn(factors=self.factors[:, rows], order=self.order, **each)
 
 
-def draw(n: int, how: Augmentation, height: int, width: int, generator: torch.Generator, where="cpu") -> Drawn:
+def draw(
+    n: int,
+    augmentation: Augmentation,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Drawn:
     """Draw the parameters of one view for each of n images, on the device where the images are."""
-    where = torch.device(where)
-    there = generator if where.type == "cpu" else runtime.generator(_seed(generator), where=where)
-    u = torch.rand(9, n, generator=there, device=where)
-    brightness, contrast, saturation, hue = how.jitter
-    low = (1 - min(brightness, 1), 1 - min(contrast, 1), 1 - min(saturation, 1), -hue)
-    still = _constant((1.0, 1.0, 1.0, 0.0), where)[:, None]
-    low, strength = (_constant(values, where)[:, None] for values in (low, how.jitter))
+    device, rng = torch.device(device), generator
+    if device.type != "cpu":
+        rng = runtime.generator(int(torch.randint(2**62, (), generator=generator)), where=device)
+    u = torch.rand(9, n, generator=rng, device=device)
+    *factors, hue = augmentation.jitter
+    still, strength, low = (
+        _constant(values, device)[:, None]
+        for values in ((1.0, 1.0, 1.0, 0.0), augmentation.jitter, (*(1 - min(x, 1) for x in factors), -hue))
+    )
     order = torch.randperm(4, generator=generator).tolist()
-    box = _boxes(n, how.crop, height, width, there, where) if how.crop else None
-    sigma = 0.1 + 1.9 * torch.rand(n, generator=there, device=where)
+    box = _boxes(n, augmentation.crop, height, width, rng) if augmentation.crop else None
+    sigma = 0.1 + 1.9 * torch.rand(n, generator=rng, device=device)
     return Drawn(
         box=box,
-        flip=u[4] < how.flip,
-        factors=torch.where(u[5] < how.jitter_p, low + (still + strength - low) * u[:4], still),
-        order=[step for step in order if how.jitter[step] > 0 and how.jitter_p > 0],
-        gray=u[6] < how.gray if how.gray else None,
-        sigma=torch.where(u[7] < how.blur, sigma, 0.0) if how.blur else None,
-        solarize=u[8] < how.solarize if how.solarize else None,
+        flip=u[4] < augmentation.flip,
+        factors=torch.where(u[5] < augmentation.jitter_p, low + (still + strength - low) * u[:4], still),
+        order=[step for step in order if augmentation.jitter[step] > 0 and augmentation.jitter_p > 0],
+        gray=u[6] < augmentation.gray if augmentation.gray else None,
+        sigma=torch.where(u[7] < augmentation.blur, sigma, 0.0) if augmentation.blur else None,
+        solarize=u[8] < augmentation.solarize if augmentation.solarize else None,
     )
 
 
-def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(2**62, (), generator=generator))
-
-
-def _boxes(
-    n: int, scale: tuple[float, float], height: int, width: int, generator: torch.Generator, where="cpu"
-) -> Tensor:
+def _boxes(n: int, scale: tuple[float, float], height: int, width: int, rng: torch.Generator) -> Tensor:
     """Crops by torchvision's rule: ten tries at an area and an aspect ratio, else the whole image: (n, 4)."""
-    area, log_ratio, y, x = torch.rand(4, n, 10, generator=generator, device=where)
+    area, log_ratio, y, x = torch.rand(4, n, 10, generator=rng, device=rng.device)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
     ratio = torch.exp((2 * log_ratio - 1) * math.log(4 / 3))
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
@@ -145,21 +151,21 @@ def _boxes(
     top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
     boxes = torch.stack([top, left, h, w], dim=2).long()  # (n, 10, 4)
     first = fits.long().argmax(1)
-    whole = _constant((0, 0, height, width), where)
-    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=where), first], whole)
+    whole = _constant((0, 0, height, width), rng.device)
+    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=rng.device), first], whole)
 
 
 # --------------------------------------------------------------------------------------- what is done
 
 
-def apply(images: Tensor, drawn: Drawn, mean, std) -> Tensor:
+def apply(images: Tensor, drawn: Drawn, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Make the drawn view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
     size = CHUNK if images.device.type == "cpu" else len(images)
     out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
-    mean, std = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
+    offset, spread = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
-        out[rows] = _apply(images[rows], drawn.part(rows)).sub_(mean).div_(std)
+        out[rows] = _apply(images[rows], drawn.part(rows)).sub_(offset).div_(spread)
     return out
 
 
@@ -168,14 +174,14 @@ def _apply(images: Tensor, drawn: Drawn) -> Tensor:
     x = _jitter(x, drawn.factors, drawn.order)
     if drawn.gray is not None:
         x = _change(x, drawn.gray, lambda part, _: luma(part).expand_as(part))
-    if drawn.sigma is not None:
-        x = _change(x, drawn.sigma > 0, lambda part, chosen: blur(part, drawn.sigma[chosen]))
+    if (sigma := drawn.sigma) is not None:
+        x = _change(x, sigma > 0, lambda part, chosen: blur(part, sigma[chosen]))
     if drawn.solarize is not None:
         x = _change(x, drawn.solarize, lambda part, _: torch.where(part >= 128 / 255, 1 - part, part))
     return x
 
 
-def _change(x: Tensor, chosen: Tensor, change) -> Tensor:
+def _change(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
     """Change the chosen images: only these on a processor; all on a GPU, which need not say how many they are."""
     if x.device.type != "cpu":
         return torch.where(chosen[:, None, None, None], change(x, slice(None)), x)

@@ -7,22 +7,22 @@ They are generators like those of `generators`, so an edited set is a store: con
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
-from synpos_lib.data.pixels import scale
+from synpos_lib.data.pixels import unit
 from synpos_lib.data.scenes import SCENES
-from synpos_lib.diffusion.generators import _in_parts, fingerprint
-from synpos_lib.diffusion.hub import load_pipeline, resize, weights_of
+from synpos_lib.diffusion.generators import in_parts
+from synpos_lib.diffusion.hub import in_batches, load_pipeline, pipeline_fingerprint
 from synpos_lib.diffusion.model import load
-from synpos_lib.diffusion.sampling import inverted, sample
+from synpos_lib.diffusion.sampling import inverted
+from synpos_lib.diffusion.unet import UNet, weights_fingerprint
 
-TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, as told by its re-implementations
-BATCH = 16  # images that InstructPix2Pix edits at once
+TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, from its re-implementations
 
 
 class SceneEdit:
@@ -35,45 +35,44 @@ class SceneEdit:
 
     def __init__(
         self,
-        unet,
+        unet: UNet,
         prompts: Sequence[str] = SCENES,
         *,
         noise: str = "own",  # or drawn
         strength: float = 1.0,  # share of the steps that is taken: the fewer, the nearer to the anchor, its place too
         guidance: float = 2.0,  # towards the prompt: (1 + guidance) * with the label - guidance * without
         steps: int = 20,  # of a whole sampling
-    ):
+    ) -> None:
         _check_prompts(prompts)
         if noise not in ("own", "drawn"):
             raise Problem(f"unknown noise '{noise}' ({suggest(noise, ('own', 'drawn'))})")
         for prompt in prompts:
             if prompt not in SCENES:
-                raise Problem(f"this model has never seen the prompt '{prompt}' ({suggest(prompt, SCENES)})")
+                raise Problem(f"this model does not know the prompt '{prompt}' ({suggest(prompt, SCENES)})")
         if unet.config.classes != len(SCENES):
             raise Problem(
                 f"a network that edits scenes knows the {len(SCENES)} of them as classes, and this one knows "
                 f"{unet.config.classes}: load 'scenes-by-scene'"
             )
         self.unet, self.prompts, self.noise = unet, tuple(prompts), noise
-        self.how = dict(strength=strength, guidance=guidance, steps=steps, eta=0.0)
-        settings = {"generator": "scene edit", "weights": fingerprint(unet), "prompts": list(prompts), "noise": noise}
-        self.settings = settings | self.how
+        self.strength, self.steps = strength, steps
+        self.options: dict[str, Any] = dict(strength=strength, guidance=guidance, steps=steps, eta=0.0)
+        about = {"generator": "scene edit", "weights": weights_fingerprint(unet), "prompts": list(prompts)}
+        self.settings = about | {"noise": noise} | self.options
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """One edit for each anchor and prompt."""
         _check_count(k, self.prompts)
-        where = next(self.unet.parameters()).device
-        told = torch.tensor([SCENES.index(prompt) for prompt in self.prompts])
+        scenes = torch.tensor([SCENES.index(prompt) for prompt in self.prompts])
 
-        def draw(rows, seed):
-            images = scale(anchors[rows]).to(where)
-            how = {**self.how, "start": images.repeat_interleave(k, 0), "labels": told.repeat(len(rows))}
+        def arguments(images: Tensor, rows: Tensor) -> dict[str, Any]:
+            edit = {"start": images, "labels": scenes.repeat(len(images) // k)}
             if self.noise == "own":
-                own = inverted(self.unet, images, steps=how["steps"], strength=how["strength"])
-                how["noise"] = own.repeat_interleave(k, 0)
-            return sample(self.unet, seed=seed, **how)
+                noise = inverted(self.unet, images[::k], steps=self.steps, strength=self.strength)
+                edit["noise"] = noise.repeat_interleave(k, 0)
+            return edit
 
-        return _in_parts(len(anchors), k, seed, where, draw)
+        return in_parts(self.unet, anchors, k, seed, self.options, arguments)
 
 
 class InstructPix2Pix:
@@ -87,7 +86,7 @@ class InstructPix2Pix:
 
     def __init__(
         self,
-        pipeline,
+        pipeline: Any,
         prompts: Sequence[str],
         *,
         template: str = "{prompt}",  # the bare word, as in the released code; TEMPLATE is the paper's sentence
@@ -95,7 +94,7 @@ class InstructPix2Pix:
         image_guidance: float = 1.5,  # this and the steps: not set in the released code, so diffusers' own
         steps: int = 100,
         size: int = 256,  # pixels that the model works on; the first release had 512
-    ):
+    ) -> None:
         _check_prompts(prompts)
         if "{prompt}" not in template:
             raise Problem(f"the template '{template}' has no place for the prompt: write {{prompt}} into it")
@@ -104,40 +103,31 @@ class InstructPix2Pix:
         pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
         self.pipeline, self.size = pipeline, size
         self.prompts = tuple(template.replace("{prompt}", prompt.strip()) for prompt in prompts)
-        self.how = {
-            "guidance_scale": guidance,
-            "image_guidance_scale": image_guidance,
-            "num_inference_steps": steps,
-        }
-        settings = {"generator": "InstructPix2Pix", "weights": weights_of(pipeline), "prompts": list(self.prompts)}
-        self.settings = settings | self.how | {"size": size}
+        self.options = dict(guidance_scale=guidance, image_guidance_scale=image_guidance, num_inference_steps=steps)
+        about = {"generator": "InstructPix2Pix", "weights": pipeline_fingerprint(pipeline)}
+        self.settings = about | {"prompts": list(self.prompts)} | self.options | {"size": size}
 
     @classmethod
-    def load(cls, prompts: Sequence[str], folder_or_name: str = NAME, **how) -> "InstructPix2Pix":
+    def load(cls, prompts: Sequence[str], folder_or_name: str = NAME, **options: Any) -> "InstructPix2Pix":
         """The generator with the model in a folder, or of that name on the hub."""
         from diffusers import StableDiffusionInstructPix2PixPipeline
 
-        return cls(load_pipeline(StableDiffusionInstructPix2PixPipeline, folder_or_name), prompts, **how)
+        return cls(load_pipeline(StableDiffusionInstructPix2PixPipeline, folder_or_name), prompts, **options)
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """One edit for each anchor and prompt."""
         _check_count(k, self.prompts)
-        made = []
-        for i, part in enumerate(anchors.split(max(1, BATCH // k))):
-            images = F.interpolate(part.float() / 255, (self.size, self.size), mode="bicubic", antialias=True)
-            x = self.pipeline(
-                list(self.prompts) * len(part),
-                image=images.clamp(0, 1).repeat_interleave(k, 0),
-                generator=runtime.generator(seed, "edits", i),  # on the processor: the same noise on every device
-                output_type="pt",
-                **self.how,
-            ).images
-            made.append(resize(x, anchors.shape[-2:]).unflatten(0, (len(part), k)))
-        return torch.cat(made)
+
+        def draw(part: Tensor, noise: torch.Generator) -> Tensor:
+            images = F.interpolate(unit(part), (self.size, self.size), mode="bicubic", antialias=True).clamp(0, 1)
+            fixed = dict(image=images.repeat_interleave(k, 0), generator=noise, output_type="pt")
+            return self.pipeline(list(self.prompts) * len(part), **fixed, **self.options).images
+
+        return in_batches(anchors, k, seed, "edits", draw)
 
 
 def by_name(editor: str, folder: Path, prompts: dict[str, str], *, steps: int) -> SceneEdit | InstructPix2Pix:
-    """The editor: "scenes-by-scene", told the prompts' short names, or InstructPix2Pix, told their words."""
+    """The editor: "scenes-by-scene" with the prompts' short names, or InstructPix2Pix with their words."""
     if editor == "scenes-by-scene":
         return SceneEdit(load(editor, folder), list(prompts), steps=steps)
     return InstructPix2Pix.load(list(prompts.values()), editor, steps=steps)
@@ -152,4 +142,4 @@ def _check_prompts(prompts: Sequence[str]) -> None:
 
 def _check_count(k: int, prompts: Sequence[str]) -> None:
     if k != len(prompts):
-        raise Problem(f"{k} candidates were asked for and there are {len(prompts)} prompts: one candidate per prompt")
+        raise Problem(f"{k} candidates do not fit {len(prompts)} prompts: ask for one candidate per prompt")

@@ -12,29 +12,33 @@ command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspa
 w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
 """
 
+from collections.abc import Collection
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.diffusion.features import features
-from synpos_lib.diffusion.training import T, alpha_bar, check_labels, q_sample
+from synpos_lib.diffusion.schedule import T, alpha_bar, q_sample
+from synpos_lib.diffusion.unet import UNet, check_labels
 
-SAMPLERS = {  # of diffusers, which takes seconds to load
+SAMPLERS: dict[str, tuple[str, dict[str, bool]]] = {  # of diffusers, which takes seconds to load
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
     "dpm++": ("DPMSolverMultistepScheduler", {}),  # second order, deterministic
 }
 
 
-def scheduler(sampler, steps, prediction):
+def scheduler(sampler: str, steps: int, prediction: str) -> Any:
     """A diffusers scheduler whose times are linspace(-1, T - 1, steps + 1) from the end, -1 left out."""
     import diffusers
 
     if sampler not in SAMPLERS:
         raise Problem(f"unknown sampler '{sampler}': {suggest(sampler, SAMPLERS)}")
     if not 1 <= steps <= T or T % steps:
-        good = [k for k in range(1, T + 1) if T % k == 0]
-        nearest = min(good, key=lambda k: abs(k - steps))
+        nearest = min((k for k in range(1, T + 1) if T % k == 0), key=lambda k: abs(k - steps))
         raise Problem(f"steps must divide the {T} timesteps, and {steps} does not: the nearest is {nearest}")
     kind, settings = SAMPLERS[sampler]
     schedule = getattr(diffusers, kind)(
@@ -44,91 +48,89 @@ def scheduler(sampler, steps, prediction):
     return schedule
 
 
+def mix(h: Tensor, h_anchor: Tensor, w: float) -> Tensor:
+    """The sample's own feature, mixed with its anchor's: h <- w h + (1 - w) h_anchor."""
+    return w * h + (1 - w) * h_anchor
+
+
 @torch.no_grad()
 def sample(
-    unet,
-    n=None,
+    unet: UNet,
+    n: int | None = None,  # images; None: one for each anchor, start or label
     *,
-    anchors=None,  # (B, 3, H, W) in [-1, 1]; without anchors n images are sampled freely
-    candidates=1,  # images per anchor; those of one anchor follow each other
-    w=0.1,  # share of the sample's own feature; 1 = the anchor is ignored
-    blocks=("mid",),  # whose output is mixed
-    window=(0, T),  # mixed at timesteps window[0] <= t < window[1]
-    anchor_time=1.0,  # the anchor is noised to this fraction of t: the lower, the more its features tell
-    anchor_noise="fresh",  # "fresh": of every candidate at every step; "shared": its candidates share one encoder pass
-    sampler="ddim",
-    steps=100,
-    eta=0.1,  # of DDIM: 0 = deterministic, 1 = as random as DDPM
-    labels=None,  # (n,) of a network with classes; without labels it is told "no class"
-    guidance=0.0,  # how far beyond the label's own prediction; the released class-conditional code: 1.8
-    start=None,  # (n, 3, H, W) in [-1, 1]: begin with these images, noised part-way, instead of with noise alone
-    strength=1.0,  # how far they are noised: the share of the steps that is taken
-    noise=None,  # like the images made: begin with this noise, such as that of `inverted`, and not with drawn noise
-    seed=0,
-    on_step=None,  # on_step(i, t, x) after every step
-):
-    """Images in [-1, 1]: n free ones, one for every `start`, or `candidates` for every anchor: (n, 3, H, W)."""
-    if not 0 <= w <= 1:
-        raise Problem(f"w must lie in [0, 1], not {w}")
-    if not 0 <= anchor_time <= 1:
-        raise Problem(f"anchor_time must lie in [0, 1], not {anchor_time}")
-    if anchor_noise not in ("fresh", "shared"):
-        raise Problem(f"unknown anchor_noise '{anchor_noise}': choose from fresh, shared")
+    anchors: Tensor | None = None,  # (n, 3, H, W) in [-1, 1]; without anchors images are sampled freely
+    w: float = 0.1,  # share of the sample's own feature; 1 = the anchor is ignored
+    blocks: Collection[str] = ("mid",),  # whose output is mixed
+    window: tuple[int, int] = (0, T),  # mixed at timesteps window[0] <= t < window[1]
+    anchor_time: float = 1.0,  # the anchor is noised to this fraction of t: the lower, the clearer its features
+    sampler: str = "ddim",
+    steps: int = 100,
+    eta: float = 0.1,  # of DDIM: 0 = deterministic, 1 = as random as DDPM
+    labels: Tensor | None = None,  # (n,) of a network with classes; without labels it samples "no class"
+    guidance: float = 0.0,  # how far beyond the label's own prediction; the released class-conditional code: 1.8
+    start: Tensor | None = None,  # (n, 3, H, W) in [-1, 1]: begin with these images, noised part-way, not with noise
+    strength: float = 1.0,  # how far they are noised: the share of the steps that is taken
+    noise: Tensor | None = None,  # (n, 3, H, W): begin with this noise, such as that of `inverted`, not with a new draw
+    seed: int = 0,
+) -> Tensor:
+    """Images in [-1, 1], (n, 3, H, W)."""
     size, device = unet.config.image_size, next(unet.parameters()).device
+    if n is None:
+        n = next(len(each) for each in (start, anchors, labels) if each is not None)
+    _check(unet, n, anchors, labels, guidance, w=w, anchor_time=anchor_time, strength=strength)
+    anchors, labels = (None if each is None else each.to(device) for each in (anchors, labels))
+    rng = runtime.generator(seed, "sample", where=device)
+    anchor_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
+    schedule = scheduler(sampler, steps, unet.config.prediction)
+    times = schedule.timesteps
+
+    def predict(x: Tensor, t: int) -> Tensor:
+        h_anchor = {}
+        if anchors is not None and w < 1 and window[0] <= t < window[1]:
+            h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, anchor_rng)
+        now = torch.full((len(x),), t, device=device)
+        with features(unet, h_anchor, edit=lambda name, h: mix(h, h_anchor[name], w)):
+            prediction = unet(x, now, labels).float()
+            if guidance:
+                prediction = (1 + guidance) * prediction - guidance * unet(x, now).float()
+        return prediction
+
+    x = torch.randn(n, 3, size, size, generator=rng, device=device) if noise is None else noise.to(device)
     if start is not None:
-        if not 0 < strength <= 1:
-            raise Problem(f"strength must lie above 0 and be at most 1, not {strength}")
-        n = len(start)
-    if anchors is not None:
-        if anchors.shape[1:] != (3, size, size):
-            raise Problem(f"anchors must have the shape (B, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
-        n = len(anchors) * candidates
-        if anchor_noise == "fresh":
-            anchors = anchors.repeat_interleave(candidates, 0)
+        times = last(times, strength)
+        x = q_sample(start.to(device), times[:1].to(device), x)
+    extra = {"eta": eta} if sampler == "ddim" else {}
+    for t in times.tolist():
+        x = schedule.step(predict(x, t), t, x, generator=rng, **extra).prev_sample
+    return x.clamp(-1, 1)
+
+
+def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, guidance: float, **shares: float) -> None:
+    """One clear sentence before anything is sampled."""
+    size = unet.config.image_size
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise Problem(f"{name} must lie in [0, 1], not {share}")
+    if anchors is not None and anchors.shape[1:] != (3, size, size):
+        raise Problem(f"anchors must have the shape (n, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
     if guidance and labels is None:
         raise Problem(f"a guidance of {guidance} needs labels to guide towards: pass labels, or leave it at 0")
     if labels is not None:
         if not unet.config.classes:
             raise Problem("this network was trained without labels: leave them out, or train one with unet.classes")
         check_labels(labels, n, unet.config.classes)
-        labels = labels.to(device)
-    rng = runtime.generator(seed, "sample", where=device)
-    noise_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
-    steps_of = scheduler(sampler, steps, unet.config.prediction)
-    extra = {"eta": eta} if sampler == "ddim" else {}
-
-    x = torch.randn(n, 3, size, size, generator=rng, device=device) if noise is None else noise.to(device)
-    taken = steps_of.timesteps
-    if start is not None:
-        taken = last(taken, strength)
-        x = q_sample(start.to(device), taken[:1].to(device), x)
-    for i, t in enumerate(taken.tolist()):
-        mix = {}
-        if anchors is not None and w < 1 and window[0] <= t < window[1]:
-            h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, noise_rng)
-            repeat = n // len(anchors)
-            mix = {name: h.repeat_interleave(repeat, 0) if repeat > 1 else h for name, h in h_anchor.items()}
-        with features(unet, mix, edit=lambda name, h, mix=mix: w * h + (1 - w) * mix[name]):
-            times = torch.full((n,), t, device=device)
-            prediction = unet(x, times, labels).float()
-            if guidance:
-                prediction = (1 + guidance) * prediction - guidance * unet(x, times).float()
-        x = steps_of.step(prediction, t, x, generator=rng, **extra).prev_sample
-        if on_step is not None:
-            on_step(i, t, x)
-    return x.clamp(-1, 1)
 
 
-def last(times, strength):
+def last(times: Tensor, strength: float) -> Tensor:
     """The share of the steps, at the end, that is taken when sampling starts from images: at least one."""
     return times[-max(1, round(strength * len(times))) :]
 
 
 @torch.no_grad()
-def inverted(unet, images, *, steps=100, strength=1.0):
+def inverted(unet: UNet, images: Tensor, *, steps: int = 100, strength: float = 1.0) -> Tensor:
     """The noise that is in these images: from it, `sample` with start=images and eta 0 draws them again. Like images.
 
-    DDIM run backwards (https://arxiv.org/abs/2010.02502), told "no class": from x at the time before, to x' at t,
+    DDIM run backwards (https://arxiv.org/abs/2010.02502) for "no class": from x at the time before, to x' at t,
 
         x' = sqrt(alpha_bar_t) (x - s eps) / sqrt(alpha_bar) + s_t eps,   eps = eps(x, t),   s = sqrt(1 - alpha_bar)
     """
@@ -143,7 +145,9 @@ def inverted(unet, images, *, steps=100, strength=1.0):
     return (x - before.sqrt() * clean) / (1 - before).sqrt()
 
 
-def anchor_features(unet, anchors, t, blocks, rng):
+def anchor_features(
+    unet: UNet, anchors: Tensor, t: int, blocks: Collection[str], rng: torch.Generator
+) -> dict[str, Tensor]:
     """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
@@ -151,8 +155,3 @@ def anchor_features(unet, anchors, t, blocks, rng):
     with features(unet, blocks) as seen:
         run(q_sample(anchors, times, noise), times)
     return seen
-
-
-def to_uint8(x):
-    """[-1, 1] -> 0 ... 255, truncated as in the released code."""
-    return ((x * 0.5 + 0.5) * 255).to(torch.uint8)

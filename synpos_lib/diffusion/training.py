@@ -1,9 +1,8 @@
-"""The diffusion model: one step of its training, as pure functions of (images, step, config).
+"""The training of the diffusion model: a run whose steps are pure functions of (images, step, config).
 
-    x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise,   loss = || prediction(x_t, t) - target ||²
-    target = noise (epsilon)   or   sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0 (v_prediction)
+    loss = || prediction(x_t, t) - target ||²,   x_t and the target as in `schedule`
 
-A network with classes is told the label too, prediction(x_t, t, label), or for some images "no class" instead,
+A network with classes sees the label too, prediction(x_t, t, label), or for some images "no class" instead,
 so that it can be sampled with classifier-free guidance. Without classes no label is looked at.
 
 Everything random is drawn for the whole batch from the seed and the step, where the images are, so that a continued
@@ -19,21 +18,32 @@ unconditional one with an embedding of the label added to that of t, and beta en
 its own, and 0.028).
 """
 
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import NamedTuple
+import contextlib
+import copy
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
-from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNetConfig
+from synpos_lib.core.processes import Processes, processes
+from synpos_lib.core.runs import Run, open_run
+from synpos_lib.data.images import Images
+from synpos_lib.data.pixels import scale
+from synpos_lib.diffusion.schedule import T, q_sample, target
+from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet, UNetConfig, check_labels, weights_fingerprint
 
-T = 1000  # timesteps
 PART = 128  # images that go through the network at once, for every PART_MEMORY of a GPU; a larger batch is cut up
 PART_MEMORY = 8e9  # bytes; the paper's network needs two thirds of it for its activations
 LABEL_DROPOUT = 0.1  # share of the images of a batch that are trained as "no class"; the released code's
+RANGES = 10  # of t, over which the error is logged
+CHECK = 100  # steps after which a GPU is asked whether the loss is still a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +60,7 @@ class TrainingConfig:
     ema: float = 0.999
     ema_warmup: bool = True  # follow faster at first: a short training would otherwise average its own beginning
     clip: float = 1.0  # largest norm of the gradient
-    second_view: float = 0.8  # share of the batch whose bottleneck comes from another view of the same image
-    view_time: float = 1.0  # those views are noised to a timestep uniform in [(1 - view_time) t, t]
+    second_view: float = 0.8  # share of the batch whose bottleneck comes from another view, noised to at most t
     skip_drop: float = 0.0  # share of the images that lose the skips of a resolution, each resolution by its own coin
     seed: int = 0
 
@@ -74,55 +83,43 @@ PAPER_CONDITIONAL = replace(  # the released code's class-conditional one, for C
 
 
 class Batch(NamedTuple):
-    x0: torch.Tensor  # (B, 3, H, W) in [-1, 1]
-    t: torch.Tensor  # (B,)
-    noise: torch.Tensor  # like x0
-    views: torch.Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
-    view_t: torch.Tensor  # (V,)
-    own: torch.Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
-    labels: torch.Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
-    skips: torch.Tensor | None  # (B, levels) 1 where the skips of a resolution are kept, 0 where dropped; None: kept
+    """Everything that the loss of one step depends on."""
+
+    x0: Tensor  # (B, 3, H, W) in [-1, 1]
+    t: Tensor  # (B,)
+    noise: Tensor  # like x0
+    views: Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
+    view_t: Tensor  # (V,)
+    own: Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
+    labels: Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
+    skips: Tensor | None  # (B, levels) 1 where the skips of a resolution are kept, 0 where dropped; None: kept
+
+    def part(self, index: int, count: int) -> "Batch":
+        """One of `count` parts: each `count`-th image, so that all get as many with a second view."""
+        return self._each(lambda values: values[index::count])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return self._each(lambda values: values.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return self._replace(**{name: change(x) for name, x in self._asdict().items() if x is not None})
 
 
-@lru_cache
-def alpha_bar(where="cpu") -> torch.Tensor:
-    """The linear schedule: alpha_bar_t = prod_{s <= t} (1 - beta_s), beta from 1e-4 to 0.02. (T,)"""
-    return (1 - torch.linspace(1e-4, 0.02, T, dtype=torch.float64)).cumprod(0).float().to(where)
-
-
-def _at(t):
-    a = alpha_bar(t.device)[t][:, None, None, None]
-    return a.sqrt(), (1 - a).sqrt()
-
-
-def q_sample(x0, t, noise):
-    """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise."""
-    signal, sigma = _at(t)
-    return signal * x0 + sigma * noise
-
-
-def target(x0, t, noise, prediction):
-    """What the network should say: the noise, or v = sqrt(alpha_bar_t) noise - sqrt(1 - alpha_bar_t) x_0."""
-    if prediction == "epsilon":
-        return noise
-    signal, sigma = _at(t)
-    return signal * noise - sigma * x0
-
-
-def draw(images, step, config, labels=None) -> Batch:
+def draw(images: Tensor, step: int, config: TrainingConfig, labels: Tensor | None = None) -> Batch:
     """The batch of one step, from all images (N, 3, H, W) uint8 and labels (N,): any step can be drawn again.
 
     It is drawn and made on the device that holds the images, so that nothing has to wait for it.
     """
-    here = dict(generator=runtime.generator(config.seed, "diffusion", step, where=images.device), device=images.device)
+    rng = runtime.generator(config.seed, "diffusion", step, where=images.device)
+    here: dict[str, Any] = dict(generator=rng, device=images.device)
     chosen = torch.randint(len(images), (config.batch,), **here)
-    x0 = images[chosen].float() / 127.5 - 1
-    x0 = _flip(x0, **here)
+    x0 = _flip(scale(images[chosen]), rng)
     t = torch.randint(T, (config.batch,), **here)
     noise = torch.randn(x0.shape, **here)
     n = round(config.second_view * config.batch)
-    views = other_view(x0[:n], here["generator"])
-    view_t = (t[:n] * (1 - config.view_time * torch.rand(n, **here))).long()
+    views = other_view(x0[:n], rng)
+    view_t = (t[:n] * (1 - torch.rand(n, **here))).long()
     views = q_sample(views, view_t, torch.randn(views.shape, **here))
     own = 0.3 * torch.rand(n, **here) * (torch.rand(n, **here) < 0.5)
     skips = None
@@ -134,44 +131,27 @@ def draw(images, step, config, labels=None) -> Batch:
     return Batch(x0, t, noise, views, view_t, own[:, None, None, None], labels, skips)
 
 
-def share(batch: Batch, index, count) -> Batch:
-    """One of `count` parts of a batch: each `count`-th image, so that all get as many with a second view."""
-    return Batch(*(None if field is None else field[index::count] for field in batch))
+def _flip(x: Tensor, rng: torch.Generator) -> Tensor:
+    return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng, device=x.device) < 0.5, x.flip(3), x)
 
 
-def check_labels(labels, n, classes):
-    """Labels are one whole number from 0 to classes - 1 for each of n images."""
-    if len(labels) != n:
-        raise Problem(f"there are {len(labels)} labels for {n} images: give one for each")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise Problem(
-            f"the labels run from {low} to {high}, but a network with {classes} classes knows 0 to {classes - 1}: "
-            "labels count from 0, one class for each"
-        )
-
-
-def _flip(x, generator, device):
-    return torch.where(torch.rand(len(x), 1, 1, 1, generator=generator, device=device) < 0.5, x.flip(3), x)
-
-
-def other_view(x, rng):
+def other_view(x: Tensor, rng: torch.Generator) -> Tensor:
     """The same things elsewhere: the middle of each image amid the next one; flipped, zoomed ± 8 %, moved ± 10 %."""
     n, _, height, width = x.shape
     if not n:  # no second views, as in the paper
         return x
-    here = dict(generator=rng, device=x.device)
+    here: dict[str, Any] = dict(generator=rng, device=x.device)
     cx, cy, a, b = torch.rand(4, n, 1, 1, **here)
     middle = _ellipse(0.12 * (cx - 0.5), 0.12 * (cy - 0.5), 0.56 + 0.32 * a, 0.34 + 0.22 * b, height, width)
     x = x.roll(1, 0) + middle[:, None] * (x - x.roll(1, 0))
     zoom, *move = torch.rand(3, n, **here) - 0.5
     zoom, none = 1 + 0.16 * zoom, torch.zeros(n, device=x.device)
     affine = torch.stack([zoom, none, 0.2 * move[0], none, zoom, 0.2 * move[1]], 1).view(n, 2, 3)
-    grid = F.affine_grid(affine, x.shape, align_corners=False)
-    return F.grid_sample(_flip(x, **here), grid, padding_mode="reflection", align_corners=False)
+    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
+    return F.grid_sample(_flip(x, rng), grid, padding_mode="reflection", align_corners=False)
 
 
-def _ellipse(cx, cy, a, b, height, width):
+def _ellipse(cx: Tensor, cy: Tensor, a: Tensor, b: Tensor, height: int, width: int) -> Tensor:
     """1 within ((x - cx) / a)² + ((y - cy) / b)² < 1, for x and y from -1 to 1; 0 outside; soft between. (n, H, W)"""
     y, x = ((torch.arange(k, device=cx.device) + 0.5) / k * 2 - 1 for k in (height, width))
     y, x = y[:, None], x[None]
@@ -179,14 +159,14 @@ def _ellipse(cx, cy, a, b, height, width):
     return (0.5 + inside * b * height / 4).clamp(0, 1)
 
 
-def losses(unet, batch: Batch, errors=None):
+def losses(unet: UNet, batch: Batch, errors: Callable[..., Tensor] | None = None) -> Tensor:
     """The squared error of every image of the batch, (B,); `errors` may be the compiled function of that name."""
     noised = q_sample(batch.x0, batch.t, batch.noise)
-    wanted = target(batch.x0, batch.t, batch.noise, unet.config.prediction)
-    return (errors or squared_errors)(unet, noised, wanted, batch)
+    truth = target(batch.x0, batch.t, batch.noise, unet.config.prediction)
+    return (errors or squared_errors)(unet, noised, truth, batch)
 
 
-def squared_errors(unet, noised, wanted, batch: Batch):
+def squared_errors(unet: UNet, noised: Tensor, truth: Tensor, batch: Batch) -> Tensor:
     """|| prediction(x_t, t) - target ||² of every image, (B,): what is compiled where that pays."""
     labels = batch.labels
     h, skips = unet.encode(noised, batch.t, labels)
@@ -195,47 +175,57 @@ def squared_errors(unet, noised, wanted, batch: Batch):
         h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
     if batch.skips is not None:
         skips = drop(skips, batch.skips)
-    return (unet.decode(h, skips, batch.t, labels).float() - wanted).square().mean((1, 2, 3))
+    return (unet.decode(h, skips, batch.t, labels).float() - truth).square().mean((1, 2, 3))
 
 
-def drop(skips, kept):
-    """Skips, finest first, without those of the resolutions that an image loses: kept (B, levels) of 0 and 1."""
+def drop(skips: tuple[Tensor, ...], masks: Tensor) -> tuple[Tensor, ...]:
+    """Skips, finest first, without those of the resolutions that an image loses: masks (B, levels) of 0 and 1."""
     finest = skips[0].shape[-1]
     level = [(finest // skip.shape[-1]).bit_length() - 1 for skip in skips]
-    return tuple(skip * kept[:, i, None, None, None].to(skip.dtype) for i, skip in zip(level, skips, strict=True))
+    return tuple(skip * masks[:, i, None, None, None].to(skip.dtype) for i, skip in zip(level, skips, strict=True))
 
 
-def learning_rate(step, config, progress=None):
+def learning_rate(step: int, config: TrainingConfig, progress: float | None = None) -> float:
     """Linear warm-up, constant, then linear to 2 % over the last `decay` of the training.
 
-    `progress`, from 0 to 1, is the share of the training that is over: of its steps, if nothing else is said.
+    `progress`, from 0 to 1, is the share of the training that is over; by default, that of its steps.
     """
-    gone = step if progress is None else progress * config.steps
-    left = (config.steps - gone) / max(1, config.decay * config.steps)
+    past = step if progress is None else progress * config.steps
+    left = (config.steps - past) / max(1, config.decay * config.steps)
     return config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup)) * max(0.02, min(1.0, left))
 
 
 @torch.no_grad()
-def update_ema(ema, unet, step, config):
+def update_ema(ema: UNet, unet: UNet, step: int, config: TrainingConfig) -> None:
     """theta_ema <- d theta_ema + (1 - d) theta,   d = ema, or min(ema, (1 + step) / (10 + step)) with warm-up."""
     d = min(config.ema, (1 + step) / (10 + step)) if config.ema_warmup else config.ema
     torch._foreach_lerp_(list(ema.parameters()), list(unet.parameters()), 1 - d)
 
 
-def make_optimizer(unet, config):
+def make_optimizer(unet: UNet, config: TrainingConfig) -> torch.optim.Optimizer:
     betas = (0.9, 0.99 if config.weight_decay else 0.999)
     kind = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
     return kind(unet.parameters(), config.learning_rate, betas=betas, weight_decay=config.weight_decay, fused=True)
 
 
-def part_size(where) -> int:
+def part_size(device: torch.device) -> int:
     """How many images go through the network at once on this device."""
-    if where.type != "cuda":
-        return PART
-    return PART * max(1, int(torch.cuda.get_device_properties(where).total_memory / PART_MEMORY))
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+    return PART * max(1, int(memory / PART_MEMORY))
 
 
-def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progress=None, errors=None):
+def train_step(
+    unet: UNet,
+    ema: UNet,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    step: int,
+    config: TrainingConfig,
+    here: Processes,
+    *,
+    progress: float | None = None,
+    errors: Callable[..., Tensor] | None = None,
+) -> Tensor:
     """One update of the network and of its average; returns the loss of every image, (B,).
 
     Nothing in it waits for a GPU.
@@ -247,7 +237,7 @@ def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progre
     parts = -(-len(error) // part_size(error.device))
     for i in range(parts):
         with runtime.autocast(error.device):
-            loss = losses(unet, share(batch, i, parts), errors)
+            loss = losses(unet, batch.part(i, parts), errors)
         (loss.mean() * (len(loss) / len(error))).backward()
         error[i::parts] = loss.detach()
     here.average_gradients(unet)
@@ -255,3 +245,112 @@ def train_step(unet, ema, optimizer, batch: Batch, step, config, here, *, progre
     optimizer.step()
     update_ema(ema, unet, step, config)
     return error
+
+
+# ------------------------------------------------------------------------------------- the whole training
+
+
+def train(
+    folder: Path,
+    images: Images,
+    config: TrainingConfig,
+    *,
+    labels: Tensor | None = None,  # of a network with classes: what or where; by default the images' labels
+    init: UNet | None = None,  # start from these weights; the classes they lack start at zero, so nothing is lost
+    save_every: int = 500,  # steps between checkpoints
+    on_save: Callable[[int, UNet], None] | None = None,
+) -> Run | None:
+    """Train, continue or reuse the model of this recipe on these images; `on_save(step, ema)` at each checkpoint."""
+    here, classes = processes(), config.unet.classes
+    if config.batch % here.count:
+        raise Problem(f"a batch of {config.batch} cannot be shared by {here.count} processes: choose a multiple")
+    settings = {**asdict(config), "images": images.fingerprint}
+    if classes:
+        labels = images.labels if labels is None else labels
+        if labels is None:
+            raise Problem(
+                f"a network with {classes} classes needs labels, and these images have none: set classes to 0"
+            )
+        check_labels(labels, len(images.images), classes)
+        settings["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+    elif labels is not None:
+        raise Problem("labels were given to a network without classes: set unet.classes, or leave them out")
+    if init is not None:
+        same = replace(init.config, classes=classes, dropout=config.unet.dropout) == config.unet
+        if not same or init.config.classes not in (0, classes):  # only classes may be added, and dropout changed
+            raise Problem(
+                f"init is a network with {init.config}, and this recipe trains {config.unet}: give one that fits"
+            )
+        settings["init"] = weights_fingerprint(init)
+    code = ("synpos_lib.diffusion.training",)
+    with open_run(folder, settings, code) if here.first else contextlib.nullcontext() as run:
+        if not here.from_first(run.done if run else None):
+            _loop(run, images.images, labels, config, here, init, save_every, on_save)
+    return run
+
+
+def _loop(
+    run: Run | None,  # None in all processes but the first
+    images: Tensor,
+    labels: Tensor | None,
+    config: TrainingConfig,
+    here: Processes,
+    init: UNet | None,
+    save_every: int,
+    on_save: Callable[[int, UNet], None] | None,
+) -> None:
+    torch.manual_seed(config.seed)
+    unet = UNet(config.unet).to(here.device)
+    if init is not None:
+        zeros = {name: torch.zeros_like(value) for name, value in unet.state_dict().items()}
+        unet.load_state_dict(zeros | init.state_dict())  # what init lacks, the embedding of the classes, becomes zero
+    ema = copy.deepcopy(unet).requires_grad_(False).eval()
+    optimizer = make_optimizer(unet, config)
+    parts: dict[str, Any] = {"unet": unet, "ema": ema, "optimizer": optimizer}
+    steps = range(_restore(run, here, parts), config.steps)
+    if runtime.fits(images.numel(), here.device):
+        images, labels = images.to(here.device), None if labels is None else labels.to(here.device)
+    errors = torch.compile(squared_errors) if runtime.compile_pays(config.steps, here.device) else None
+    sums = torch.zeros(2, RANGES, device=here.device)  # of the error, and of how often, in ranges of t
+    bad = torch.full((), -1, device=here.device)  # the first step whose loss was not a number
+    unet.train()
+    for step in runtime.progress(steps, f"{run.name}: steps") if run else steps:
+        torch.manual_seed(runtime.derive(config.seed, "dropout", step, here.rank))
+        batch = draw(images, step, config, labels).part(here.rank, here.count).to(here.device)
+        error = train_step(unet, ema, optimizer, batch, step, config, here, errors=errors)
+        if not run:
+            continue
+        sums.index_add_(1, batch.t * RANGES // T, torch.stack([error, torch.ones_like(error)]))
+        bad = torch.where((bad < 0) & ~error.isfinite().all(), step, bad)
+        saving = (step + 1) % save_every == 0 or step + 1 == config.steps
+        if (saving or (step + 1) % CHECK == 0) and bad >= 0:
+            raise Problem(
+                f"the loss was no longer a number at step {int(bad) + 1} of run '{run.name}' (learning rate "
+                f"{learning_rate(int(bad), config):.2g}): lower it; the last checkpoint is kept"
+            )
+        if saving:
+            loss = round(float(sums[0].sum() / sums[1].sum()), 5)
+            by_t: Any = [round(value, 5) for value in (sums[0] / sums[1].clamp_min(1)).tolist()]
+            run.log(step=step + 1, loss=loss, by_t=by_t)
+            if runtime.in_batch():
+                print(f"{run.name}: step {step + 1}/{config.steps}  loss {loss:.4f}", flush=True)
+            sums.zero_()
+            run.save({"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}})
+            if on_save:
+                on_save(step + 1, ema)
+    if run:
+        run.finish(loss=run.metrics()[-1]["loss"], steps=config.steps, images_seen=config.steps * config.batch)
+
+
+def _restore(run: Run | None, here: Processes, parts: dict[str, Any]) -> int:
+    """Go on from the checkpoint of the first process, if there is one; the step to start with."""
+    state: Any = here.from_first(run.load() if run else None)
+    if not state:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    for weight, values in parts["optimizer"].state.items():  # the fused optimiser needs the weights' memory order
+        for name, value in values.items():
+            if value.shape == weight.shape:
+                values[name] = torch.empty_like(weight).copy_(value)
+    return state["step"]

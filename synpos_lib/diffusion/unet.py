@@ -8,11 +8,13 @@ scales and shifts every layer of the decoder (`heard`), so that a small decoder 
 starts from PyTorch's initialisation (released: Xavier's, with the last layer of each block near zero).
 """
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from synpos_lib.core.errors import Problem, suggest
 
@@ -34,7 +36,7 @@ class UNetConfig:
     classes: int = 0  # more than 0: class-conditional, with one more index for "no class"
     prediction: str = "epsilon"  # what the network predicts: epsilon or v_prediction
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.prediction not in (known := ("epsilon", "v_prediction")):
             raise Problem(f"unknown prediction '{self.prediction}': {suggest(self.prediction, known)}")
         if self.image_size % (self.patch * 2 ** (len(self.channels) - 1)):
@@ -60,28 +62,10 @@ EMBEDDED = UNetConfig(
 
 
 class UNet(nn.Module):
-    def __init__(self, config: UNetConfig):
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        from diffusers import UNet2DModel  # takes seconds to load
-
         self.config = config
-        levels = range(len(config.channels))
-        down = ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in levels]
-        self.unet = UNet2DModel(
-            sample_size=config.image_size // config.patch,
-            in_channels=3 * config.patch**2,
-            out_channels=3 * config.patch**2,
-            block_out_channels=tuple(config.channels),
-            down_block_types=tuple(down),
-            up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
-            layers_per_block=config.layers,
-            add_attention=config.middle_attention,
-            attention_head_dim=None,  # one head over all channels
-            resnet_time_scale_shift="scale_shift" if config.heard else "default",
-            norm_num_groups=config.groups,
-            dropout=config.dropout,
-            num_class_embeds=config.classes + 1 if config.classes else None,
-        )
+        self.unet = _diffusers_unet(config)
         if config.heard:
             self.hear = nn.Linear(config.channels[-1], self.unet.time_embedding.linear_2.out_features)
         if config.pooled:
@@ -91,11 +75,11 @@ class UNet(nn.Module):
                 module.__class__ = GroupNorm
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t, labels=None):
-        """Noisy images (B, 3, H, W) at timesteps t (B,) -> prediction; without labels a network is told "no class"."""
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Noisy images (B, 3, H, W) at timesteps t (B,) -> prediction; without labels, that for "no class"."""
         return self.decode(*self.encode(x, t, labels), t, labels)
 
-    def encode(self, x, t, labels=None):
+    def encode(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Noisy images (B, 3, H, W) at timesteps t (B,) -> bottleneck h, and the skips, finest first."""
         emb = self._embed(t, labels)
         x = self.unet.conv_in(self._patches(x))  # (B, C, H / patch, W / patch)
@@ -105,7 +89,7 @@ class UNet(nn.Module):
             skips += outputs
         return self.unet.mid_block(x, emb), skips
 
-    def decode(self, h, skips, t, labels=None):
+    def decode(self, h: Tensor, skips: tuple[Tensor, ...], t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Bottleneck and skips -> prediction (B, 3, H, W)."""
         emb = self._embed(t, labels)
         if self.config.heard:
@@ -114,24 +98,41 @@ class UNet(nn.Module):
             n = len(block.resnets)
             h = block(h, skips[-n:], emb)
             skips = skips[:-n]
-        return self._pixels(self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h))))
+        h = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h)))
+        return F.pixel_shuffle(h, self.config.patch)
 
-    def _embed(self, t, labels):
-        emb, labels = self.unet.time_embedding(self.unet.time_proj(t).to(self.unet.dtype)), self._told(labels, t)
-        return emb if labels is None else emb + self.unet.class_embedding(labels).to(emb.dtype)
-
-    def _told(self, labels, t):
-        no_class = self.config.classes
-        return torch.full_like(t, no_class) if labels is None and no_class else labels
-
-    def _patches(self, x):
+    def _patches(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
 
-    def _pixels(self, x):
-        return F.pixel_shuffle(x, self.config.patch)
+    def _embed(self, t: Tensor, labels: Tensor | None) -> Tensor:
+        emb = self.unet.time_embedding(self.unet.time_proj(t).to(self.unet.dtype))
+        if labels is None and self.config.classes:
+            labels = torch.full_like(t, self.config.classes)  # "no class"
+        return emb if labels is None else emb + self.unet.class_embedding(labels).to(emb.dtype)
 
 
-def _pool(h):
+def _diffusers_unet(config: UNetConfig) -> Any:
+    from diffusers import UNet2DModel  # takes seconds to load
+
+    down = ["AttnDownBlock2D" if i in config.attention else "DownBlock2D" for i in range(len(config.channels))]
+    return UNet2DModel(
+        sample_size=config.image_size // config.patch,
+        in_channels=3 * config.patch**2,
+        out_channels=3 * config.patch**2,
+        block_out_channels=config.channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
+        layers_per_block=config.layers,
+        add_attention=config.middle_attention,
+        attention_head_dim=None,  # one head over all channels
+        resnet_time_scale_shift="scale_shift" if config.heard else "default",
+        norm_num_groups=config.groups,
+        dropout=config.dropout,
+        num_class_embeds=config.classes + 1 if config.classes else None,
+    )
+
+
+def _pool(h: Tensor) -> Tensor:
     """Every position gets the spatial mean: (B, C, n, n) -> the same shape."""
     return h.mean((2, 3), keepdim=True).expand_as(h).contiguous(memory_format=torch.channels_last)
 
@@ -139,7 +140,27 @@ def _pool(h):
 class GroupNorm(nn.GroupNorm):
     """The same normalisation; on a CPU, PyTorch's is ten times faster channels first than channels last."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.ndim != 4:  # inside attention x is (B, C, H * W)
             return super().forward(x)
         return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
+def check_labels(labels: Tensor, n: int, classes: int) -> None:
+    """Labels are one whole number from 0 to classes - 1 for each of n images."""
+    if len(labels) != n:
+        raise Problem(f"there are {len(labels)} labels for {n} images: give one for each")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise Problem(
+            f"the labels run from {low} to {high}, but a network with {classes} classes knows 0 to {classes - 1}: "
+            "labels count from 0, one class for each"
+        )
+
+
+def weights_fingerprint(network: nn.Module) -> str:
+    """Which weights a network has."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -29,7 +29,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.data.catalog import Images
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
-from synpos_lib.data.decoded import fingerprint
+from synpos_lib.data.images import images_fingerprint as fingerprint
 from synpos_lib.evaluate import linear
 from synpos_lib.train.frozen import Frozen
 

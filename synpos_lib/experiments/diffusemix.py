@@ -23,8 +23,8 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import Run, read_run
 from synpos_lib.data import views
 from synpos_lib.data.catalog import Images, take
-from synpos_lib.data.decoded import fingerprint
-from synpos_lib.diffusion.generators import fingerprint as weights_of
+from synpos_lib.data.images import images_fingerprint
+from synpos_lib.diffusion.unet import weights_fingerprint
 from synpos_lib.evaluate.adversarial import robustness
 from synpos_lib.results import evaluations
 from synpos_lib.results.tables import Estimate, paired
@@ -49,7 +49,7 @@ class Task:
     @cached_property
     def ingredients(self) -> dict[str, str]:
         """Which edits and fractals these are."""
-        return {"edits": fingerprint(self.edited)[:16], "fractals": fingerprint(self.fractals)[:16]}
+        return {"edits": images_fingerprint(self.edited)[:16], "fractals": images_fingerprint(self.fractals)[:16]}
 
     def classifier(self, seed: int) -> classify.Classifier:
         """A classifier before its first step."""
@@ -141,7 +141,7 @@ def learn(
     how = mixing.by_name(augmentation, encoder=model.encoder, fractals=task.fractals, source=source)
     config = {
         "images": task.train.fingerprint,
-        "encoder": task.encoder if isinstance(task.encoder, str) else weights_of(task.encoder.network),
+        "encoder": task.encoder if isinstance(task.encoder, str) else weights_fingerprint(task.encoder.network),
         "augmentation": augmentation,
         "classes": len(task.train.classes),
     }

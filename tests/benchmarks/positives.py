@@ -2,9 +2,8 @@
 
 The released way: fp32, DDIM 100 steps, and at every step an encoder pass of the sample, one of the anchor and a
 decoder pass, for every candidate. Ours exact: the same sampler and steps; bf16, channels_last, no decoder for the
-anchor, and one encoder pass per anchor for all its candidates (its noise is then shared by them; each candidate by
-itself has the same distribution). Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and look as
-real, within noise. Ours by default: with 10. The ratios are the last line, as JSON.
+anchor. Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and look as real, within noise. Ours by
+default: with 10. The ratios are the last line, as JSON.
 
 `--quality N` asks instead how few steps do: what is kept of N validation anchors, and the kernel distance of their
 positives to real images (mean and standard deviation over its subsets), for two samplers and several steps.
@@ -27,7 +26,7 @@ from synpos_lib.core import runtime
 from synpos_lib.data import catalog, scenes
 from synpos_lib.diffusion import model
 from synpos_lib.diffusion.generators import BottleneckMixing
-from synpos_lib.diffusion.training import alpha_bar, q_sample
+from synpos_lib.diffusion.schedule import alpha_bar, q_sample
 from synpos_lib.evaluate import quality
 from synpos_lib.evaluate.judge import get_judge
 
@@ -90,9 +89,9 @@ def main() -> None:
         return
     plain = as_released(unet)
     anchors = scenes.render(words.anchors, "val").images
-    exact = BottleneckMixing(unet, sampler="ddim", steps=100, anchor_time=1.0, anchor_noise="shared")
-    fast = BottleneckMixing(unet, steps=20, anchor_noise="shared")
-    default = BottleneckMixing(unet, anchor_noise="shared")
+    exact = BottleneckMixing(unet, sampler="ddim", steps=100, anchor_time=1.0)
+    fast = BottleneckMixing(unet, steps=20)
+    default = BottleneckMixing(unet)
     sides = {
         "released": lambda: released(plain, anchors, words.candidates),
         "exact": lambda: exact.generate(anchors, words.candidates, 0),

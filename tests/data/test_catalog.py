@@ -14,7 +14,8 @@ from PIL import Image
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, corruptions, decoded, scenes
-from synpos_lib.data.catalog import fingerprint, load
+from synpos_lib.data.catalog import load
+from synpos_lib.data.images import images_fingerprint
 
 ROWS = {"rose": (220, 30, 60), "sky": (60, 120, 230), "leaf": (40, 160, 60)}
 
@@ -85,13 +86,13 @@ def test_the_source_and_its_shifts():
 def test_fingerprint_sees_every_pixel_and_label_and_the_shape():
     images, labels = torch.randint(0, 256, (5, 3, 4, 4)).byte(), torch.arange(5)
     wanted = hashlib.sha256(b"(5, 3, 4, 4)" + images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
-    assert fingerprint(images, labels) == wanted
+    assert images_fingerprint(images, labels) == wanted
     pixel, label = images.clone(), labels.clone()
     pixel[4, 2, 3, 3] ^= 1
     label[0] = 4
     others = [(pixel, labels), (images, label), (images, None), (images.reshape(5, 3, 2, 8), labels)]
-    assert wanted not in [fingerprint(*other) for other in others]
-    assert fingerprint(images[::2]) == fingerprint(images[::2].clone())
+    assert wanted not in [images_fingerprint(*other) for other in others]
+    assert images_fingerprint(images[::2]) == images_fingerprint(images[::2].clone())
 
 
 # -------------------------------------------------------------------------------------------- trees
@@ -111,7 +112,7 @@ def test_a_tree_is_decoded_pixel_for_pixel_and_split_by_class(data):
         assert on_disk.pop(image) == parts["train"].classes[label]
     assert not on_disk
     for part in parts.values():
-        assert part.fingerprint == fingerprint(part.images, part.labels)
+        assert part.fingerprint == images_fingerprint(part.images, part.labels)
 
 
 def test_the_cache_is_memory_mapped_and_used_again(data, monkeypatch):
@@ -256,7 +257,7 @@ def test_a_damaged_cache_is_set_aside_and_made_anew(data, harm):
     harm(file)
     with pytest.warns(UserWarning, match="is damaged .*set aside"):
         again = load("cifar10")
-    assert again.fingerprint == wanted == fingerprint(again.images, again.labels)
+    assert again.fingerprint == wanted == images_fingerprint(again.images, again.labels)
     assert file.with_name(file.name + ".damaged").exists()
 
 
@@ -542,3 +543,12 @@ def test_real_cifar10(split, tmp_path):
 def test_a_corrupted_set_is_the_clean_one_corrupted():
     clean = load("scenes", "test", n=5)
     assert torch.equal(load("scenes+fog-2", "test", n=5).images, corruptions.corrupt(clean.images, "fog", 2))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_tree_with_too_few_images_for_a_split_is_one_sentence(tmp_path, split):
+    for name in ("left", "right"):
+        paint(tmp_path / "two" / name / "a.png", (1, 2, 3))
+    with pytest.raises(Problem, match=f"'folder:.*two' has too few images for the split '{split}': add some to"):
+        load(f"folder:{tmp_path / 'two'}", split, size=8)
+    assert len(load(f"folder:{tmp_path / 'two'}", "train", size=8)) == 2

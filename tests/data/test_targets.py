@@ -48,7 +48,7 @@ def test_splits_use_all_digits_once():
 @pytest.mark.parametrize("name", ["digits", "letters"])
 def test_glyphs_of_one_class_differ_and_fit_the_frame(name):
     for split in targets.SPLITS:
-        for masks in targets._masks(name, split):
+        for masks in targets.glyph_masks(name, split):
             assert len(masks) >= 5 and masks.amax((1, 2)).min() > 0.9
             border = torch.cat([masks[:, 0], masks[:, -1], masks[:, :, 0], masks[:, :, -1]], 1)
             assert border.max() == 0
@@ -57,7 +57,7 @@ def test_glyphs_of_one_class_differ_and_fit_the_frame(name):
 @pytest.mark.parametrize("shape", targets.SHAPES)
 def test_shapes_have_the_area_of_their_formula(shape):
     y, x = torch.meshgrid(*[torch.arange(-15.5, 16)] * 2, indexing="ij")
-    area = targets._cover(targets._distance(shape, x[None], y[None])).sum().item()
+    area = targets.cover(targets._distance(shape, x[None], y[None])).sum().item()
     pi = torch.pi
     exact = {"disc": pi * 9.5**2, "square": 16.4**2, "ring": 2 * pi * 8 * 4.4, "cross": 19 * 6.2 * 2 - 6.2**2}
     exact |= {"triangle": 3 * 3**0.5 * 5.5**2, "pentagon": 5 * 8.3**2 * np.tan(pi / 5), "heart": 100 + 25 * pi}

@@ -54,7 +54,7 @@ def test_greyscale(x):
 
 
 def test_crop_resize_and_flip(images, x):
-    drawn = views.draw(12, views.RECIPES["clsp_simclr"], 32, 32, generator())
+    drawn = views.draw(12, views.AUGMENTATIONS["clsp_simclr"], 32, 32, generator())
     ours = views._crop(images, drawn.box, drawn.flip)
     for i, (top, left, height, width) in enumerate(drawn.box.tolist()):
         expected = tv.resized_crop(x[i], top, left, height, width, [32, 32], antialias=True)
@@ -77,7 +77,7 @@ def test_solarize(images):
 
 def test_plain_is_only_normalised(images):
     mean, std = views.NORMALIZATION["cifar10"]
-    plain = views.view(images, views.RECIPES["plain"], generator(), mean, std)
+    plain = views.view(images, views.AUGMENTATIONS["plain"], generator(), mean, std)
     expected = tv.normalize(images.float() / 255, list(mean), list(std))
     torch.testing.assert_close(plain.contiguous(), expected)
     torch.testing.assert_close(views.normalize(images, mean, std).contiguous(), expected)
@@ -85,7 +85,7 @@ def test_plain_is_only_normalised(images):
 
 def test_a_batch_is_many_single_images(images):
     """Each image has its own parameters, whatever its neighbours and however the batch is cut."""
-    drawn = views.draw(12, views.RECIPES["symmetric"], 32, 32, generator())
+    drawn = views.draw(12, views.AUGMENTATIONS["symmetric"], 32, 32, generator())
     whole = views.apply(images, drawn, MEAN, STD)
     for i in range(12):
         alone = drawn.part(slice(i, i + 1))
@@ -104,8 +104,8 @@ def test_boxes_follow_torchvisions_rule():
 
 
 def test_probabilities():
-    how = dataclasses.replace(views.RECIPES["symmetric"], solarize=0.2)
-    drawn = views.draw(20000, how, 32, 32, generator())
+    augmentation = dataclasses.replace(views.AUGMENTATIONS["symmetric"], solarize=0.2)
+    drawn = views.draw(20000, augmentation, 32, 32, generator())
     share = {
         "flip": drawn.flip.float().mean(),
         "jitter_p": (drawn.factors[0] != 1).float().mean(),
@@ -114,7 +114,7 @@ def test_probabilities():
         "solarize": drawn.solarize.float().mean(),
     }
     for name, value in share.items():
-        assert value.item() == pytest.approx(getattr(how, name), abs=0.02), name
+        assert value.item() == pytest.approx(getattr(augmentation, name), abs=0.02), name
     assert drawn.factors[0].min() >= 0.2 - 1e-6 and drawn.factors[0].max() <= 1.8 + 1e-6
     assert drawn.factors[3].abs().max() <= 0.2 + 1e-6
 
@@ -122,7 +122,7 @@ def test_probabilities():
 def test_views_repeat_with_their_seed_and_leave_the_global_state_alone(images):
     state = torch.get_rng_state()
     first, second, other = (
-        views.view(images, views.RECIPES["symmetric"], generator(seed), MEAN, STD) for seed in (1, 1, 2)
+        views.view(images, views.AUGMENTATIONS["symmetric"], generator(seed), MEAN, STD) for seed in (1, 1, 2)
     )
     assert torch.equal(first, second) and not torch.equal(first, other)
     assert torch.equal(state, torch.get_rng_state())
@@ -135,15 +135,15 @@ def test_unknown_recipe():
 
 
 def test_what_is_drawn_has_its_strength_its_order_and_no_ties():
-    how = views.RECIPES["symmetric"]
-    drawn = views.draw(20000, how, 32, 32, torch.Generator().manual_seed(0))
+    augmentation = views.AUGMENTATIONS["symmetric"]
+    drawn = views.draw(20000, augmentation, 32, 32, torch.Generator().manual_seed(0))
     changed = drawn.factors[:, drawn.factors[0] != 1]
     low, high = torch.tensor([0.2, 0.2, 0.2, -0.2]), torch.tensor([1.8, 1.8, 1.8, 0.2])
     torch.testing.assert_close(changed.amin(1), low, atol=0.01, rtol=0)
     torch.testing.assert_close(changed.amax(1), high, atol=0.01, rtol=0)
-    orders = {tuple(views.draw(1, how, 32, 32, torch.Generator().manual_seed(s)).order) for s in range(200)}
+    orders = {tuple(views.draw(1, augmentation, 32, 32, torch.Generator().manual_seed(s)).order) for s in range(200)}
     assert len(orders) == 24
-    how = dataclasses.replace(how, solarize=0.3)
-    d = views.draw(20000, how, 32, 32, torch.Generator().manual_seed(0))
+    augmentation = dataclasses.replace(augmentation, solarize=0.3)
+    d = views.draw(20000, augmentation, 32, 32, torch.Generator().manual_seed(0))
     events = torch.stack([d.flip, d.factors[0] != 1, d.gray, d.sigma > 0, d.solarize]).float()
     assert (torch.corrcoef(events) - torch.eye(5)).abs().max() < 0.03

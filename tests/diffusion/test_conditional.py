@@ -11,7 +11,7 @@ from nearly import same_images, same_numbers
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives
-from synpos_lib.diffusion import model, training
+from synpos_lib.diffusion import model, schedule, training
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.diffusion.generators import ClassConditional
 from synpos_lib.diffusion.sampling import sample
@@ -64,8 +64,8 @@ def test_labels_change_no_other_draw_and_are_dropped_image_by_image():
 def test_the_loss_is_that_of_the_network_told_the_labels(labelled):
     unet = network()
     batch = training.draw(labelled.images, 0, recipe(second_view=0.0), labels=labelled.labels)
-    x_t = training.q_sample(batch.x0, batch.t, batch.noise)
-    wanted = training.target(batch.x0, batch.t, batch.noise, "v_prediction")
+    x_t = schedule.q_sample(batch.x0, batch.t, batch.noise)
+    wanted = schedule.target(batch.x0, batch.t, batch.noise, "v_prediction")
     expected = (unet(x_t, batch.t, batch.labels) - wanted).square().mean((1, 2, 3))
     assert same_numbers(training.losses(unet, batch), expected)
     other = batch._replace(labels=(batch.labels + 1) % 3)
@@ -74,15 +74,15 @@ def test_the_loss_is_that_of_the_network_told_the_labels(labelled):
 
 def test_parts_of_a_batch_share_labels_with_their_images(labelled):
     batch = training.draw(labelled.images, 0, recipe(), labels=labelled.labels)
-    parts = [training.share(batch, rank, 2) for rank in range(2)]
+    parts = [batch.part(rank, 2) for rank in range(2)]
     for rank, part in enumerate(parts):
         assert torch.equal(part.labels, batch.labels[rank::2]) and torch.equal(part.x0, batch.x0[rank::2])
 
 
 def test_a_run_knows_which_labels_it_learned(tmp_path, labelled):
-    what = model.train(tmp_path / "what", labelled, recipe(steps=1))
-    where = model.train(tmp_path / "where", labelled, recipe(steps=1), labels=labelled.labels.flip(0))
-    again = model.train(tmp_path / "again", labelled, recipe(steps=1), labels=labelled.labels)
+    what = training.train(tmp_path / "what", labelled, recipe(steps=1))
+    where = training.train(tmp_path / "where", labelled, recipe(steps=1), labels=labelled.labels.flip(0))
+    again = training.train(tmp_path / "again", labelled, recipe(steps=1), labels=labelled.labels)
     assert what.config == again.config and what.config["labels"] != where.config["labels"]
     assert what.final()["unet"]["unet.class_embedding.weight"].shape[0] == 4
 
@@ -99,14 +99,14 @@ def test_a_run_knows_which_labels_it_learned(tmp_path, labelled):
 )
 def test_labels_that_do_not_fit_get_one_clear_sentence(tmp_path, unet, labels, message):
     with pytest.raises(Problem, match=message):
-        model.train(tmp_path / "run", some_images(), recipe(unet), labels=labels)
+        training.train(tmp_path / "run", some_images(), recipe(unet), labels=labels)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_papers_training_has_no_second_view_and_runs(tmp_path, labelled):
     small = {"steps": 1, "batch": 4}
     for name, unet in (("paper", PLAIN), ("paper-conditional", CLASSES)):
-        run = model.train(tmp_path / name, labelled, model.recipe(name, unet=unet, **small))
+        run = training.train(tmp_path / name, labelled, model.recipe(name, unet=unet, **small))
         assert run.config["second_view"] == 0 and run.results["images_seen"] == 4
 
 
@@ -123,7 +123,7 @@ def test_a_trained_network_draws_what_its_label_says(tmp_path):
     images.images = (images.images // 8 + 32 + 160 * labels[:, None, None, None]).to(torch.uint8)
     unet = dataclasses.replace(PLAIN, classes=2, channels=(16, 16))
     config = recipe(unet, steps=80, batch=16, ema=0.9, learning_rate=5e-3, second_view=0.0)
-    model.train(tmp_path / "runs" / "diffusion-lamp", images, config, labels=labels)
+    training.train(tmp_path / "runs" / "diffusion-lamp", images, config, labels=labels)
     lamp = model.load("lamp", tmp_path)
     made = ClassConditional(lamp, steps=10).generate(images.images[:8], 2, 0, labels[:8])
     brightness = made.double().mean((1, 2, 3, 4))
@@ -132,8 +132,8 @@ def test_a_trained_network_draws_what_its_label_says(tmp_path):
 
 def test_pictures_while_training_change_nothing_in_it(tmp_path, labelled):
     drawn = model.draw_samples(tmp_path / "with", n=4, steps=2)
-    with_pictures = model.train(tmp_path / "with", labelled, recipe(), save_every=2, on_save=drawn)
-    without = model.train(tmp_path / "without", labelled, recipe(), save_every=2)
+    with_pictures = training.train(tmp_path / "with", labelled, recipe(), save_every=2, on_save=drawn)
+    without = training.train(tmp_path / "without", labelled, recipe(), save_every=2)
     assert [path.name for path in sorted((tmp_path / "with").glob("*.png"))] == [
         "samples-000002.png",
         "samples-000004.png",
@@ -152,7 +152,7 @@ def test_guidance_is_its_formula_and_the_same_for_v_and_noise():
     made = sample(unet, 2, labels=labels, guidance=1.8, steps=1, seed=4)
     x, t = torch.randn(2, 3, 16, 16, generator=runtime.generator(4, "sample")), torch.full((2,), 999)
     with_label, without = unet(x, t, labels), unet(x, t, torch.tensor([NONE, NONE]))
-    a = training.alpha_bar()[999]
+    a = schedule.alpha_bar()[999]
     x0 = a.sqrt() * x - (1 - a).sqrt() * (2.8 * with_label - 1.8 * without)
     assert torch.allclose(made, x0.clamp(-1, 1), atol=1e-5)
     eps = 2.8 * (a.sqrt() * with_label + (1 - a).sqrt() * x) - 1.8 * (a.sqrt() * without + (1 - a).sqrt() * x)
@@ -238,7 +238,7 @@ def test_without_labels_a_network_is_told_no_class():
 def test_classes_added_to_trained_weights_change_nothing_at_first(tmp_path, labelled):
     plain = network(PLAIN, seed=5)
     config = recipe(steps=1, learning_rate=0.0, second_view=0.0)
-    run = model.train(tmp_path / "run", labelled, config, init=plain)
+    run = training.train(tmp_path / "run", labelled, config, init=plain)
     state = run.final()["unet"]
     assert not state["unet.class_embedding.weight"].any() and state["unet.class_embedding.weight"].shape[0] == 4
     unet = network()
@@ -251,8 +251,8 @@ def test_classes_added_to_trained_weights_change_nothing_at_first(tmp_path, labe
 def test_the_start_is_part_of_the_run_and_is_left_alone(tmp_path, labelled):
     plain = network(PLAIN, seed=5)
     before = [value.clone() for value in plain.state_dict().values()]
-    first = model.train(tmp_path / "first", labelled, recipe(), init=plain)
-    other = model.train(tmp_path / "other", labelled, recipe(), init=network(PLAIN, seed=6))
+    first = training.train(tmp_path / "first", labelled, recipe(), init=plain)
+    other = training.train(tmp_path / "other", labelled, recipe(), init=network(PLAIN, seed=6))
     assert first.config["init"] != other.config["init"] and first.metrics() != other.metrics()
     assert all(torch.equal(a, b) for a, b in zip(before, plain.state_dict().values(), strict=True))
     embedding = first.final()["unet"]["unet.class_embedding.weight"]
@@ -262,6 +262,6 @@ def test_the_start_is_part_of_the_run_and_is_left_alone(tmp_path, labelled):
 def test_weights_of_another_network_are_refused(tmp_path, labelled):
     wider = network(dataclasses.replace(PLAIN, channels=(16, 16)))
     with pytest.raises(Problem, match="init is a network with .*channels=.16, 16.*: give one that fits"):
-        model.train(tmp_path / "run", labelled, recipe(), init=wider)
+        training.train(tmp_path / "run", labelled, recipe(), init=wider)
     with pytest.raises(Problem, match="init is a network"):
-        model.train(tmp_path / "run", labelled, recipe(PLAIN), init=network())
+        training.train(tmp_path / "run", labelled, recipe(PLAIN), init=network())

@@ -14,9 +14,9 @@ from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import positives
 from synpos_lib.data.scenes import SCENES
-from synpos_lib.diffusion import edits, model
+from synpos_lib.diffusion import edits, model, training
 from synpos_lib.diffusion.sampling import inverted, sample
-from synpos_lib.diffusion.training import TrainingConfig, alpha_bar
+from synpos_lib.diffusion.schedule import alpha_bar
 from synpos_lib.diffusion.unet import UNet
 
 TINY = tiny.unet(patch=4, prediction="v_prediction")
@@ -112,8 +112,8 @@ def test_an_edit_is_a_guided_sampling_that_starts_from_the_anchor(full_precision
 def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(positives, "CHUNK", 2)
     anchors = some_images()
-    config = TrainingConfig(unet=BY_SCENE, steps=1, batch=4, second_view=0.0)
-    model.train(tmp_path / "runs" / model.run_name("scenes-by-scene"), anchors, config, labels=torch.arange(5))
+    config = training.TrainingConfig(unet=BY_SCENE, steps=1, batch=4, second_view=0.0)
+    training.train(tmp_path / "runs" / model.run_name("scenes-by-scene"), anchors, config, labels=torch.arange(5))
     generator = edits.SceneEdit(model.load("scenes-by-scene", tmp_path), steps=2)
     for name, shard in {"whole": (0, 1), "shard0": (0, 2), "shard1": (1, 2)}.items():
         positives.make(tmp_path / name, anchors, generator, k=9, shard=shard)
@@ -125,13 +125,13 @@ def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("prompts", "how", "said"),
     [
-        (["sunet"], {}, "never seen the prompt 'sunet' .did you mean 'sunset'"),
+        (["sunet"], {}, "does not know the prompt 'sunet' .did you mean 'sunset'"),
         (["autumn", " "], {}, "none of them empty"),
         ("autumn", {}, "must be a list of words"),
         ([], {}, "must be a list of words"),
         (["autumn", "autumn"], {}, "name one twice"),
         (["autumn"], {"noise": "mine"}, "unknown noise"),
-        (["autumn"], {"strength": 0.0}, "strength must lie above 0"),
+        (["autumn"], {"strength": 1.5}, r"strength must lie in \[0, 1\]"),
     ],
 )
 def test_bad_prompts_get_one_clear_sentence(prompts, how, said):
@@ -140,7 +140,7 @@ def test_bad_prompts_get_one_clear_sentence(prompts, how, said):
 
 
 def test_other_mistakes_get_one_clear_sentence(tmp_path):
-    with pytest.raises(Problem, match="8 candidates were asked for and there are 9 prompts"):
+    with pytest.raises(Problem, match="8 candidates do not fit 9 prompts"):
         edits.SceneEdit(network()).generate(some_images(1).images, 8, 0)
     with pytest.raises(Problem, match="knows the 9 of them as classes, and this one knows 0"):
         edits.SceneEdit(network(TINY))
@@ -253,7 +253,7 @@ def test_a_missing_model_or_a_bad_template_gets_one_clear_sentence(folder, tmp_p
     other = tmp_path / "other"
     other.mkdir()
     (other / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
-    with pytest.raises(Problem, match="what is needed is a StableDiffusionInstructPix2PixPipeline"):
+    with pytest.raises(Problem, match="give the folder of a StableDiffusionInstructPix2PixPipeline"):
         pix2pix(other)
     with pytest.raises(Problem, match="no place for the prompt"):
         pix2pix(folder, template="make it nice")

@@ -50,7 +50,7 @@ def test_variations_are_what_the_pipeline_itself_makes(folder, anchors):
         ]
     )
     seen = torch.stack([prepare(functional.to_pil_image(image)) for image in anchors.images])
-    assert torch.allclose(generator.clip_input(anchors.images), seen, atol=1e-5)
+    assert torch.allclose(generator.condition(anchors.images), seen, atol=1e-5)
     noise = hub.runtime.generator(5, "variations", 0)
     direct = generator.pipeline(
         seen, num_images_per_prompt=2, num_inference_steps=3, guidance_scale=3.0, generator=noise, output_type="np"
@@ -103,7 +103,7 @@ def cut(name):
         (lambda place: shutil.rmtree(place), "there is no folder"),
         (lambda place: (place / "model_index.json").unlink(), "lacks model_index.json"),
         (cut("model_index.json"), "cut short"),
-        (other_class, "holds a StableDiffusionPipeline, and what is needed is a StableDiffusionImageVariationPipeline"),
+        (other_class, "holds a StableDiffusionPipeline: give the folder of a StableDiffusionImageVariationPipeline"),
         (lambda place: shutil.rmtree(place / "vae"), "vae is missing or empty"),
         (lambda place: (place / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "damaged, or only part"),
         (cut("unet/diffusion_pytorch_model.safetensors"), "damaged, or only part"),
@@ -166,7 +166,7 @@ def test_versatile_diffusion_is_recognised_and_called_as_released(tmp_path, anch
         **parts,
     ).save_pretrained(tmp_path)
     generator = hub.image_variations(str(tmp_path), steps=2)
-    assert isinstance(generator, hub.VersatileVariations) and generator.how["guidance_scale"] == 3.0
+    assert isinstance(generator, hub.VersatileVariations) and generator.options["guidance_scale"] == 3.0
     made = generator.generate(anchors.images, 2, seed=5)
     assert made.shape == (7, 2, 3, 20, 20) and made.dtype == torch.uint8
     pictures = [functional.resize(functional.to_pil_image(image), [512, 512], 3) for image in anchors.images]

@@ -13,9 +13,8 @@ from results import Results
 
 from synpos_lib.core import runtime
 from synpos_lib.core.processes import Processes
-from synpos_lib.diffusion import training
+from synpos_lib.diffusion import schedule, training
 from synpos_lib.diffusion.generators import BottleneckMixing, draw_freely
-from synpos_lib.diffusion.model import RANGES
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate import probes, quality
 from synpos_lib.evaluate.judge import Judge
@@ -61,7 +60,7 @@ def train(
     ema = copy.deepcopy(unet).requires_grad_(False).eval()
     optimizer = training.make_optimizer(unet, config)
     images = images.to(where)
-    sums = torch.zeros(2, RANGES, device=where)
+    sums = torch.zeros(2, training.RANGES, device=where)
     unet.train()
 
     def one_step(step: int, progress: float, errors) -> torch.Tensor:
@@ -95,14 +94,14 @@ def train(
 
 
 def _sort(sums: torch.Tensor, batch: training.Batch, error: torch.Tensor) -> None:
-    """Add the errors of a batch, and how many they are, to the ranges of t: (2, RANGES)."""
-    sums.index_add_(1, batch.t * RANGES // training.T, torch.stack([error, torch.ones_like(error)]))
+    """Add the errors of a batch, and how many they are, to the ranges of t: (2, training.RANGES)."""
+    sums.index_add_(1, batch.t * training.RANGES // schedule.T, torch.stack([error, torch.ones_like(error)]))
 
 
 def _tell(sitting: Sitting, sums: torch.Tensor, table: str, **row: object) -> None:
     """The mean error in every range of t."""
     for i, value in enumerate((sums[0] / sums[1].clamp_min(1)).tolist()):
-        times = f"{i * training.T // RANGES} to {(i + 1) * training.T // RANGES}"
+        times = f"{i * schedule.T // training.RANGES} to {(i + 1) * schedule.T // training.RANGES}"
         sitting.results.add(table, **row, t=times, value=value)
 
 
@@ -183,7 +182,7 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
 def _error(sitting: Sitting, variant: str, unet: UNet, images: torch.Tensor) -> None:
     """The error on held-out images with the network's own bottleneck and all skips, alike for every variant."""
     config = training.TrainingConfig(unet=unet.config, batch=128, second_view=0.0, seed=sitting.seed)
-    images, sums = images.to(sitting.device), torch.zeros(2, RANGES, device=sitting.device)
+    images, sums = images.to(sitting.device), torch.zeros(2, training.RANGES, device=sitting.device)
     for step in range(2 if sitting.tiny else 40):
         batch = training.draw(images, step, config)
         with runtime.autocast(sitting.device):

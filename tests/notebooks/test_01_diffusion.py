@@ -36,7 +36,7 @@ def test_a_copy_of_any_training_image_is_found(opened, tmp_path):
         features = torch.nn.functional.avg_pool2d(images.float(), 4).flatten(1)
         return {"features": features, "what": torch.full((len(images), 10), 0.1)}
 
-    opened |= {"train": train, "made_images": copies, "samples": 60, "test_images": 300, "runs": []}
+    opened |= {"train": train, "sample_images": copies, "samples": 60, "test_images": 300, "runs": []}
     opened |= {"place": model.shipped("scenes"), "get_judge": lambda *args, **options: judge}
     run_cells(opened, "judge", "measure", "fig-nearest")
     table = pd.read_csv(tmp_path / "quick" / "tables" / "01_diffusion.quality.csv", index_col="check")
@@ -55,11 +55,11 @@ def test_what_was_trained_here_is_shown_by_a_start_without_retrain_until_it_is_d
     again = run_cells(dict(opened), "train-or-load")
     words = f"diffusion model: trained here, in {place}; to use the shipped weights again, delete that folder"
     assert words in capsys.readouterr().out
-    assert again["made"]["recipe"]["steps"] == 1 and again["runs"] == ["diffusion-scenes"]
+    assert again["about"]["recipe"]["steps"] == 1 and again["runs"] == ["diffusion-scenes"]
     theirs = model.load("scenes", tmp_path / "quick").state_dict()
     assert all((value == theirs[name]).all() for name, value in again["unet"].state_dict().items())
     assert model.coverage(again["place"], again["train"]) == "all 32 images that the model learned from"
     shutil.rmtree(place)
     shipped = run_cells(dict(opened), "train-or-load")
     assert "the weights shipped for 'scenes'" in capsys.readouterr().out
-    assert shipped["made"]["recipe"]["steps"] == 22000 and shipped["runs"] == []
+    assert shipped["about"]["recipe"]["steps"] == 22000 and shipped["runs"] == []

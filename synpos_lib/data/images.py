@@ -1,0 +1,39 @@
+"""One split of one set of images, and the fingerprint that tells it from every other."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split of one set; labels are for evaluation, `where` (the scene) only embedded images have."""
+
+    images: Tensor  # (N, 3, H, W) uint8, memory-mapped where it was decoded from files
+    labels: Tensor | None  # (N,) int64
+    where: Tensor | None  # (N,) int64
+    classes: tuple[str, ...]
+    name: str
+    split: str
+    fingerprint: str
+    scenes: tuple[str, ...] = ()  # the names of `where`
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def take(whole: Images, rows: Tensor | slice) -> Images:
+    """Some of the images."""
+    images = whole.images[rows]
+    labels, where = (None if part is None else part[rows] for part in (whole.labels, whole.where))
+    fingerprint = images_fingerprint(images, labels)
+    return replace(whole, images=images, labels=labels, where=where, fingerprint=fingerprint)
+
+
+def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
+    """SHA-256 of the shape, the pixels and the labels."""
+    digest = hashlib.sha256(str(tuple(images.shape)).encode())
+    for part in [*images.split(1024), *([] if labels is None else [labels])]:
+        digest.update(part.contiguous().numpy().data)
+    return digest.hexdigest()
