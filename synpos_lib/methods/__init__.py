@@ -93,18 +93,18 @@ _LAMBDA = {"mocov2": 0.5, "mocov2-ft": 0.5}  # CIFAR-10; 0.2 on CIFAR-100; else 
 
 
 def _methods() -> dict[str, Recipe]:
-    named = dict(_BASES)
-    named["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC, "labels")
-    named["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED, "contrast")
+    table = dict(_BASES)
+    table["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC, "labels")
+    table["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED, "contrast")
     for name, recipe in _BASES.items():
-        pulled = replace(recipe, role="pull", settings=_PULL | {"pull_weight": _LAMBDA.get(name, 1.0)})
-        named[f"clsp-{name}"] = pulled
-        named[f"clsp-{name}-noaug"] = replace(pulled, views=_PLAIN)
-        named[f"{name}-aug"] = replace(pulled, role="third view")
-        named[f"mixdiff-{name}"] = replace(recipe, role="second view", settings={"ratio": 1.0})
-        named[f"synthetic-{name}"] = replace(recipe, role="both views")
-        named[f"adainf-{name}"] = replace(recipe, role="unpaired")
-    return named
+        clsp = replace(recipe, role="pull", settings=_PULL | {"pull_weight": _LAMBDA.get(name, 1.0)})
+        table[f"clsp-{name}"] = clsp
+        table[f"clsp-{name}-noaug"] = replace(clsp, views=_PLAIN)
+        table[f"{name}-aug"] = replace(clsp, role="third view")
+        table[f"mixdiff-{name}"] = replace(recipe, role="second view", settings={"ratio": 1.0})
+        table[f"synthetic-{name}"] = replace(recipe, role="both views")
+        table[f"adainf-{name}"] = replace(recipe, role="unpaired")
+    return table
 
 
 METHODS: dict[str, Recipe] = _methods()
@@ -131,8 +131,8 @@ def recipe(name: str) -> Recipe:
 
 def hyperparameters(name: str) -> dict[str, Any]:
     """Every hyperparameter of a method with the value that is its own."""
-    chosen = recipe(name)
-    return {**(inspect.getfullargspec(chosen.base).kwonlydefaults or {}), **chosen.settings}
+    spec = recipe(name)
+    return {**(inspect.getfullargspec(spec.base).kwonlydefaults or {}), **spec.settings}
 
 
 def fitted(name: str, *, images: int, batch: int) -> dict[str, Any]:
@@ -156,13 +156,13 @@ def fitted(name: str, *, images: int, batch: int) -> dict[str, Any]:
 
 def build(name: str, encoder: "nn.Module", width: int, **changes: Any) -> "Method | Wrapper":
     """The method around an encoder with `width` features; a hyperparameter goes to the wrapper if that has it."""
-    chosen, known = recipe(name), hyperparameters(name)
+    spec, known = recipe(name), hyperparameters(name)
     for key in changes.keys() - known.keys():
         raise Problem(f"unknown hyperparameter '{key}' of {name} ({suggest(key, known)})")
-    base = chosen.base(encoder, width, **{key: value for key, value in changes.items() if key not in chosen.settings})
-    settings = {key: changes.get(key, value) for key, value in chosen.settings.items()}
-    if chosen.role in ("pull", "third view"):
+    base = spec.base(encoder, width, **{key: value for key, value in changes.items() if key not in spec.settings})
+    settings = {key: changes.get(key, value) for key, value in spec.settings.items()}
+    if spec.role in ("pull", "third view"):
         return load("clsp.CLSP")(base, **settings)
-    if chosen.role == "second view":
+    if spec.role == "second view":
         return load("mixdiff.MixDiff")(base, **settings)
     return base

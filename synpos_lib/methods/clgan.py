@@ -84,24 +84,24 @@ class CLGAN(SimCLR):
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
         pairs = max(len(views[0]) // 2, 2) * processes()
         n = share(torch.randn(pairs, self.noise, device=views[0].device))
-        made = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
-        gan, parts = self.adversarial(views, made)
+        fakes = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
+        gan, parts = self.adversarial(views, fakes)
         if self.progress.share < self.alone:
             z0, z1 = self.embed(*views)
         else:
-            hard = [Reverse.apply(x, self.hardness) for x in made]
+            hard = [Reverse.apply(x, self.hardness) for x in fakes]
             z0, z1 = self.embed(*(torch.cat(pair) for pair in zip(views, hard, strict=True)))
         contrast = nt_xent(z0, z1, temperature=self.temperature)
         return contrast + gan, {"nt_xent": contrast.detach(), **parts}
 
-    def adversarial(self, views: list[Tensor], made: list[Tensor]) -> Loss:
+    def adversarial(self, views: list[Tensor], fakes: list[Tensor]) -> Loss:
         """The critic's and the generators' hinge losses, and the tie between the two generators."""
-        fake = torch.cat(made)
-        judged = self.critic(torch.cat([views[0], fake.detach()])).float()
-        real, false = judged.split([len(views[0]), len(fake)])
+        fake = torch.cat(fakes)
+        scores = self.critic(torch.cat([views[0], fake.detach()])).float()
+        real, false = scores.split([len(views[0]), len(fake)])
         critic_loss = F.relu(1 - real).mean() + F.relu(1 + false).mean()
-        fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
-        generator_loss = -functional_call(self.critic, fixed, fake).float().mean()
-        tie = (1 - self.progress.share) * F.mse_loss(made[0], made[1])
+        weights = {name: p.detach() for name, p in self.critic.named_parameters()}
+        generator_loss = -functional_call(self.critic, weights, fake).float().mean()
+        tie = (1 - self.progress.share) * F.mse_loss(fakes[0], fakes[1])
         parts = {"critic": critic_loss.detach(), "generator": generator_loss.detach(), "tie": tie.detach()}
         return critic_loss + generator_loss + tie, parts

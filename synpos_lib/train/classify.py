@@ -85,21 +85,23 @@ def train(
     source: Source | None = None,
     mix: Mix | None = None,
     save_every: int = 1,  # epochs between checkpoints
-    **settings: Any,  # as in Settings
+    **options: Any,  # as in Settings
 ) -> Run:
     """Fit every head by cross-entropy, with flips and small shifts; `config` says what images and mixing are."""
-    chosen = Settings(**settings)
-    if chosen.batch > len(images):
-        raise Problem(f"a batch of {chosen.batch} is more than the {len(images)} images: choose a smaller one")
-    with open_run(folder, {**config, **asdict(chosen)}, CODE + _modules(source, mix)) as run:
+    settings = Settings(**options)
+    if settings.batch > len(images):
+        raise Problem(f"a batch of {settings.batch} is more than the {len(images)} images: choose a smaller one")
+    with open_run(folder, {**config, **asdict(settings)}, CODE + _modules(source, mix)) as run:
         model.to(memory_format=torch.channels_last).to(runtime.device())
         if run.done:
             model.load_state_dict(run.final()["model"])
             model.eval()
             return run
-        rate, total = chosen.learning_rate, chosen.epochs * (len(images) // chosen.batch)
-        optimizer = optim.make(chosen.optimizer, model, learning_rate=rate, weight_decay=chosen.decay, nesterov=True)
-        milestones = [round(share * total) for share in chosen.steps_at]
+        rate, total = settings.learning_rate, settings.epochs * (len(images) // settings.batch)
+        optimizer = optim.make(
+            settings.optimizer, model, learning_rate=rate, weight_decay=settings.decay, nesterov=True
+        )
+        milestones = [round(share * total) for share in settings.steps_at]
         schedule: LRScheduler
         schedule = MultiStepLR(optimizer, milestones, 0.1) if milestones else OneCycleLR(optimizer, rate, total)
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
@@ -110,9 +112,9 @@ def train(
             first = state["epoch"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-        for epoch in runtime.progress(range(first, chosen.epochs), f"{run.name}: epochs"):
+        for epoch in runtime.progress(range(first, settings.epochs), f"{run.name}: epochs"):
             model.train()
-            for x, y in _batches(images, soft, source, mix, chosen, epoch):
+            for x, y in _batches(images, soft, source, mix, settings, epoch):
                 with runtime.autocast(x.device):
                     logits = model(x)
                 truth = zip(targets, y.split(counts, 1), strict=True)
@@ -122,7 +124,7 @@ def train(
                 optimizer.step()
                 schedule.step()
             run.log(epoch=epoch, loss=round(loss.item(), 5))
-            if (epoch + 1) % save_every == 0 or epoch + 1 == chosen.epochs:
+            if (epoch + 1) % save_every == 0 or epoch + 1 == settings.epochs:
                 run.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}})
         model.eval()
         run.finish(loss=run.metrics()[-1]["loss"])

@@ -75,14 +75,14 @@ def pretrain(
     recipe = methods.recipe(config.method)
     _check(config, recipe, images, positives)
     here = processes()
-    described = {
+    description = {
         **dataclasses.asdict(config),
         "images": images.fingerprint,
         "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
     }
     code = ("synpos_lib.train.pretrain", *recipe.modules)
     opening: contextlib.AbstractContextManager[Run | None] = contextlib.nullcontext()
-    with open_run(folder, described, code) if here.first else opening as run:
+    with open_run(folder, description, code) if here.first else opening as run:
         if not here.from_first(run is not None and run.done):
             Training(config, images, positives, here).train(run, probe, on_epoch)
     return run
@@ -181,7 +181,7 @@ class Training:
     def _epoch(self, epoch: int) -> tuple[Tensor, dict[str, float]]:
         """Train one epoch; the losses of its steps, and the mean of each part of the loss."""
         draw = runtime.generator(self.config.seed, "epoch", epoch)
-        rows, candidates = (drawn.to(self.images.device) for drawn in self.order(draw))
+        rows, candidates = (part.to(self.images.device) for part in self.order(draw))
         config, total_steps = self.config, self.config.epochs * self.steps
         warmup = config.warmup if config.warmup is not None else min(10, config.epochs // 10)
         losses, parts = [], []
@@ -220,7 +220,9 @@ class Training:
         """What the method is given, for this process's share of a batch: two views, and what its role needs."""
         size, where, role = self.images.shape[2:], self.here.device, self.recipe.role
         augmentations = (*self.augmentations, self.augmentations[1])
-        drawn = [views.draw(len(rows), augmentation, size[0], size[1], draw, where) for augmentation in augmentations]
+        transforms = [
+            views.draw(len(rows), augmentation, size[0], size[1], draw, where) for augmentation in augmentations
+        ]
         share = len(rows) // self.here.count
         mine = slice(self.here.rank * share, (self.here.rank + 1) * share)
         rows, candidates = rows[mine], candidates[mine]
@@ -231,11 +233,11 @@ class Training:
         if role in ("both views", "unpaired"):
             paired = (candidates >= 0).to(where, non_blocking=True)
             real = torch.where(paired[:, None, None, None], synthetic, real)
-        pair = [views.apply(real, view.part(mine), self.mean, self.std) for view in drawn[:2]]
+        pair = [views.apply(real, view.part(mine), self.mean, self.std) for view in transforms[:2]]
         if self.labels is not None:
             return pair, None, self.labels[rows].to(where, non_blocking=True)
         if role in ("pull", "second view", "third view"):
-            return pair, views.apply(synthetic, drawn[2].part(mine), self.mean, self.std)
+            return pair, views.apply(synthetic, transforms[2].part(mine), self.mean, self.std)
         return (pair,)
 
     # ---------------------------------------------------------------------------------- state and messages
