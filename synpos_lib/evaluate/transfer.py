@@ -87,18 +87,17 @@ def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> tupl
 
 
 def evaluate(
-    runs: Path, protocol: str, run: Run, encoder: Callable[[Run], Frozen], to: Sequence[Target], about: dict
+    runs: Path, protocol: str, run: Run, encoder: Callable[[Run], Frozen], to: Sequence[Target], **about: object
 ) -> Run:
-    """Ask the encoder of a finished training once about all targets: the run `<protocol>-<run.name>` in `runs`."""
+    """Ask the encoder of a finished training once about all targets; see `evaluations.evaluate`."""
     config = {"targets": {target.name: target.fingerprints for target in to}}
-    return evaluations.evaluate(runs, protocol, run, config, lambda: rows(encoder(run), to, about), CODE)
+    return evaluations.evaluate(runs, protocol, run, config, lambda: rows(encoder(run), to), CODE, **about)
 
 
-def rows(encoder: Frozen, to: Sequence[Target], about: dict) -> list[dict]:
-    """One row of results for each target; `about` is the rest of it: dataset, method, variant, seed."""
-    common = {"factor": "what"} | about
+def rows(encoder: Frozen, to: Sequence[Target]) -> list[dict]:
+    """One row of results for each target, without what is said of the encoder."""
     return [
-        {**common, "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
+        {"factor": "what", "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
         for t in to
     ]
 

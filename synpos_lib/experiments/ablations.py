@@ -66,13 +66,13 @@ class Study:
         folder = self.runs / safe_name(f"ssl-{name}-{method}-{setting}={at}-seed{seed}")
         about = {"dataset": name, "target": name, "method": method, "variant": f"{setting}={at}", "seed": seed}
         protocol = {"train": self.images.fingerprint, "test": self.test.fingerprint, "learning_rate": 1.0, "seed": seed}
-
-        def ask() -> list[dict]:
-            return [about | row for row in linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)]
-
         with quiet():
             run = train(folder, config, self.images, store, knn_probe(self.images, self.val))
-            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, ask, CODE)
+
+            def ask() -> list[dict]:
+                return linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)
+
+            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, ask, CODE, **about)
         rows = pd.DataFrame(evaluation.metrics()).query("metric == 'linear'")
         result = {"setting": setting, "at": at, "validation": run.results["knn"]}
         return rows.assign(**result, run=run.name, warning=warning(run))

@@ -9,9 +9,9 @@ the last epoch counts. What differs is the augmentation, on top of the flips and
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,24 +144,17 @@ class Study:
         and its radius in grey levels, such as `FGSM 2`. Further columns are `run` and `seconds`.
         """
         about = {"dataset": task.train.name, "method": variant or augmentation, "variant": task.name, "seed": seed}
-        about["factor"] = "what"
-
-        def rows(protocol: str, config: dict, ask: Callable[[], list[dict]]) -> list[dict]:
-            def ask_about() -> list[dict]:
-                return [about | row for row in ask()]
-
-            return evaluations.evaluate(self.runs, protocol, run, config | about, ask_about, CODE).metrics()
-
+        tests, settings = {task.test.name: task.test} | task.shifts, dict(task.attack)
+        config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
         with quiet():
             run, model = self.train(task, augmentation, seed=seed, variant=variant, **parts)
-            tests = {task.test.name: task.test} | task.shifts
-            prints = {target: test.fingerprint for target, test in tests.items()}
-            answers = rows("accuracy", {"tests": prints}, lambda: accuracy(model, tests))
-            if settings := dict(task.attack):
+            ask = partial(accuracy, model, tests)
+            rows = evaluations.evaluate(self.runs, "accuracy", run, config, ask, CODE, **about).metrics()
+            if settings:
                 few = take(task.test, slice(settings.pop("n")))
-                config = {"test": few.fingerprint, **settings}
-                answers += rows("attack", config, lambda: attacks(model, few, settings))
-        return pd.DataFrame(answers).assign(run=run.name, seconds=run.results["seconds"])
+                config, ask = {"test": few.fingerprint, **settings, **about}, partial(attacks, model, few, settings)
+                rows += evaluations.evaluate(self.runs, "attack", run, config, ask, CODE, **about).metrics()
+        return pd.DataFrame(rows).assign(run=run.name, seconds=run.results["seconds"])
 
     def train(
         self,
@@ -202,7 +195,8 @@ def accuracy(model: classify.Classifier, tests: dict[str, Images]) -> list[dict]
     rows = []
     for target, test in tests.items():
         right = classify.predict(model, test.images)["what"].argmax(1) == test.truth
-        rows.append({"target": target, "metric": "accuracy", "value": right.double().mean().item(), "n": len(test)})
+        row = {"target": target, "metric": "accuracy", "value": right.double().mean().item(), "n": len(test)}
+        rows.append({"factor": "what", **row})
     return rows
 
 
@@ -211,7 +205,7 @@ def attacks(model: classify.Classifier, test: Images, settings: dict[str, Any]) 
     rows = []
     for row in robustness(model, test.images, test.truth, **settings):
         metric = f"{row['attack']} {255 * row['epsilon']:g}".removesuffix(" 0")
-        rows.append({"target": test.name, "metric": metric, "value": row["value"], "n": row["n"]})
+        rows.append({"factor": "what", "target": test.name, "metric": metric, "value": row["value"], "n": row["n"]})
     return rows
 
 
@@ -224,11 +218,9 @@ def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, pro
     accuracy = rows[(rows.metric == "accuracy") & (rows.target == dataset)]
     tasks = dict(list(accuracy.groupby("variant", sort=False)))
     ids = CLAIMS | ({"general": "fine-grained"} if recipe == "fine-grained" else {})
-    above = [(f"none: {name}", part, "diffusemix", "none", ids.get(name, SCARCITY)) for name, part in tasks.items()]
-    strong = rows[rows.metric == "PGD 2"]
     sentences = [
-        *[(f"above {text}", *pair) for text, *pair in above],
-        ("above none: PGD, radius 2", strong, "diffusemix", "none", "attack"),
+        *[(f"above none: {name}", part, "diffusemix", "none", ids.get(name, SCARCITY)) for name, part in tasks.items()],
+        ("above none: PGD, radius 2", rows[rows.metric == "PGD 2"], "diffusemix", "none", "attack"),
         ("and CutMix above CutMix", tasks["general"], "diffusemix + cutmix", "cutmix", "compatible"),
         ("without fractals above edits alone", parts, "+ concatenation", "edits only", "concatenation"),
         ("above itself without fractals", parts, "diffusemix", "+ concatenation", "fractals"),

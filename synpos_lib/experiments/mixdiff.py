@@ -119,13 +119,13 @@ class Study:
         )
         folder = self.runs / safe_name(f"mix-{self.images.name}-{method}-{variant}-seed{seed}")
         about = {"dataset": self.images.name, "method": method, "variant": variant, "seed": seed}
-
-        def ask() -> list[dict]:
-            return [about | row for row in robustness.ask(load_encoder(run), self.images, self.sets, seed=seed)]
-
         with quiet():
             run = train(folder, config, images, variations, health_probe(images))
-            evaluation = evaluations.evaluate(self.runs, "shift", run, self.protocol, ask, CODE)
+
+            def ask() -> list[dict]:
+                return robustness.ask(load_encoder(run), self.images, self.sets, seed=seed)
+
+            evaluation = evaluations.evaluate(self.runs, "shift", run, self.protocol, ask, CODE, **about)
         result = {"method": arm, "base": NAMES.get(base, base), "augmentation": augmentation}
         return pd.DataFrame(evaluation.metrics()).assign(**result, run=run.name, warning=warning(run))
 
@@ -136,7 +136,7 @@ class Study:
             run = read_run(self.runs / row["run"])
             about = {key: row[key] for key in ("dataset", "variant", "seed")} | {"method": run.config["method"]}
             with quiet():
-                evaluation = transfers.evaluate(self.runs, "transfer", run, load_encoder, to, about)
+                evaluation = transfers.evaluate(self.runs, "transfer", run, load_encoder, to, **about)
             result = {key: row[key] for key in ("method", "base", "augmentation", "run")}
             frames.append(pd.DataFrame(evaluation.metrics()).assign(**result))
         return pd.concat(frames, ignore_index=True)

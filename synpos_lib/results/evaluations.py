@@ -20,14 +20,20 @@ COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric",
 
 
 def evaluate(
-    folder: Path, protocol: str, run: Run, config: dict, ask: Callable[[], list[dict]], code: tuple[str, ...]
+    folder: Path,
+    protocol: str,
+    run: Run,
+    config: dict,  # what the answers depend on, beside the weights of the run
+    ask: Callable[[], list[dict]],
+    code: tuple[str, ...],
+    **about: object,  # the columns that all rows share, such as the dataset
 ) -> Run:
     """Evaluate a finished training once: the rows that ask() returns are stored as the run `<protocol>-<run.name>`."""
     settings = {**config, "of": run.name, "weights": run.weights}
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # rows of an attempt that was cut short are dropped
-            rows = ask()
+            rows = [about | row for row in ask()]
             for row in rows:
                 if wrong := sorted(set(row) ^ set(COLUMNS)):
                     raise Problem(f"a row of {evaluation.name} lacks or adds {', '.join(wrong)}: give {COLUMNS}")
