@@ -17,18 +17,16 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, open_run, read_run
 
 COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
+Ask = Callable[[], list[dict]]
 
 
 def evaluate(
-    folder: Path,
-    protocol: str,
-    run: Run,
-    config: dict,  # what the answers depend on, beside the weights of the run
-    ask: Callable[[], list[dict]],
-    code: tuple[str, ...],
-    **about: object,  # the columns that all rows share, such as the dataset
+    folder: Path, protocol: str, run: Run, config: dict, ask: Ask, code: tuple[str, ...], **about: object
 ) -> Run:
-    """Evaluate a finished training once: the rows that ask() returns are stored as the run `<protocol>-<run.name>`."""
+    """Evaluate a finished training once: the rows that ask() returns are stored as the run `<protocol>-<run.name>`.
+
+    `config` is what they depend on beside the weights; `about` holds the columns that are the same in all of them.
+    """
     settings = {**config, "of": run.name, "weights": run.weights}
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
@@ -67,13 +65,12 @@ def shared_settings(folder: Path, runs: Iterable[str], *fields: str) -> dict:
     if not configs:
         raise Problem(f"there is no evaluated run in {folder}: make some with notebook 07")
     for field in fields:
-        by_value: dict[str, list[str]] = {}
-        for run, config in configs.items():
-            by_value.setdefault(json.dumps(config.get(field)), []).append(run)
-        if len(by_value) > 1:
-            value, odd = min(by_value.items(), key=lambda pair: len(pair[1]))
+        values = pd.Series({run: json.dumps(config.get(field)) for run, config in configs.items()})
+        if values.nunique() > 1:
+            rare = values.value_counts().idxmin()
+            runs = ", ".join(values.index[values == rare][:3])
             raise Problem(
-                f"runs on one table differ in {field}: it is {value} in {', '.join(odd[:3])}, unlike in others; "
+                f"runs on one table differ in {field}: it is {rare} in {runs}, unlike in others; "
                 f"make these again with the settings of the others, or remove their folders from {folder}"
             )
     first = next(iter(configs.values()))

@@ -61,8 +61,7 @@ def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def cells(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """The text of each group for a table: '91.2 ± 0.4 (n = 5)', in percent, without the spread of a single run."""
     groups = summary(frame, by)
-    spread = [f" ± {100 * std:.1f}" if n > 1 else "" for std, n in zip(groups["std"], groups.n, strict=True)]
-    text = [f"{100 * m:.1f}{s} (n = {n})" for m, s, n in zip(groups["mean"], spread, groups.n, strict=True)]
+    text = [f"{100 * g.mean:.1f}" + f" ± {100 * g.std:.1f}" * (g.n > 1) + f" (n = {g.n})" for g in groups.itertuples()]
     return pd.Series(text, index=pd.MultiIndex.from_frame(groups[list(by)]), dtype=object)
 
 

@@ -124,6 +124,8 @@ def test_only_a_target_that_is_not_here_is_left_out_and_it_is_named(tmp_path, mo
     assert all(f"left out: no '{name}'" in said for name in transfer.TARGETS["stl10"])
     with pytest.raises(Problem, match="did you mean 'scenes'"):
         transfer.targets("scene")
+    with pytest.raises(catalog.NotHere, match="no 'cars'"):  # nobody offers it any more
+        catalog.load("cars", "test", root=tmp_path, download=True)
     broken = tmp_path / "cifar100" / "train" / "apple" / "broken.png"
     broken.parent.mkdir(parents=True)
     broken.write_text("no image")
