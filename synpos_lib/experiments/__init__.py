@@ -53,12 +53,12 @@ def collapses(rows: pd.DataFrame) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out the lines of every epoch and of every run that is reused; show what else is printed, at the end."""
+    """Leave out runs that are reused and all epochs but the last; show what else is printed, at the end."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):
             yield
     finally:
         for line in text.getvalue().splitlines():
-            if not re.search(r": epoch \d|: reused, ", line):
+            if not re.search(r": epoch (\d+)/(?!\1 )|: reused, ", line):
                 print(line, flush=True)

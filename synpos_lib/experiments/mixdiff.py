@@ -129,10 +129,10 @@ class Study:
         result = {"method": arm, "base": NAMES.get(base, base), "augmentation": augmentation}
         return pd.DataFrame(evaluation.metrics()).assign(**result, run=run.name, warning=warning(run))
 
-    def transfer(self, trained: pd.DataFrame, to: Sequence[transfers.Target]) -> pd.DataFrame:
-        """The same encoders on other tasks: a row for each training (`answers` about one test set) and target."""
+    def transfer(self, rows: pd.DataFrame, to: Sequence[transfers.Target]) -> pd.DataFrame:
+        """The same encoders on other tasks: a row for each of these (`answers` about one test set) and target."""
         frames = []
-        for row in trained.to_dict("records"):
+        for row in rows.to_dict("records"):
             run = read_run(self.runs / row["run"])
             about = {key: row[key] for key in ("dataset", "variant", "seed")} | {"method": run.config["method"]}
             with quiet():
@@ -148,19 +148,19 @@ class Study:
         return sizes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
 
 
-def claims(shifted: pd.DataFrame, moved: pd.DataFrame, studied: pd.DataFrame) -> pd.DataFrame:
+def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     """What MixDiff claims, from the answers under shift, on other tasks and in the studies; see `claims.claim`.
 
-    `studied` has the columns `study` (quality or share) and `x` beside those of the answers; all its rows, and those of
-    `moved`, are of the first method in `shifted`.
+    `studies` has the columns `study` (quality or share) and `x` beside those of the answers; all its rows, and those of
+    `tasks`, are of the first method in `shifts`.
     """
-    name = shifted.base.iloc[0]
-    usual, bare = (shifted[shifted.augmentation == augmentation] for augmentation in (WITH, WITHOUT))
+    name = shifts.base.iloc[0]
+    usual, bare = (shifts[shifts.augmentation == augmentation] for augmentation in (WITH, WITHOUT))
     clean, hard = usual[usual.target == "clean"], usual[usual.target != "clean"]
     first, bare = clean[clean.base == name], bare[(bare.target == "clean") & (bare.base == name)]
-    poor, less = studied[studied.study == "quality"], studied[(studied.study == "share") & (studied.x < 1)]
+    poor, less = studies[studies.study == "quality"], studies[(studies.study == "share") & (studies.x < 1)]
     poor, less = poor[poor.x == poor.x.min()], less[less.x == less.x.max()]
-    other = studied[studied.variant == OTHER_GENERATOR]
+    other = studies[studies.variant == OTHER_GENERATOR]
     share, variant = less.x.iloc[0], poor.variant.iloc[0]
 
     def above_real(rows: pd.DataFrame, arm: str = "Mix") -> tables.Estimate | None:
@@ -170,31 +170,25 @@ def claims(shifted: pd.DataFrame, moved: pd.DataFrame, studied: pd.DataFrame) ->
         return tables.gain(frame, "ours", "real", "side")
 
     others = [
-        (f"Mix beats Real, {base}, clean", tables.gain(part, "Mix", "Real"), "above 0", "mixdiff-methods")
+        (f"Mix beats Real, {base}, clean", tables.gain(part, "Mix", "Real"), "above 0", "methods")
         for base, part in clean.groupby("base", sort=False)
         if base != name
     ]
     small = f"Real of {share:.0%}, Real of all images, {name}: what fewer images cost without mixing"
-    tasks = f"Mix beats Real, {name}, mean of {moved.target.nunique() if len(moved) else 0} other tasks"
     rows = [
-        (f"Mix beats Real, {name}, clean", tables.gain(first, "Mix", "Real"), "above 0", "mixdiff-real"),
+        (f"Mix beats Real, {name}, clean", tables.gain(first, "Mix", "Real"), "above 0", "real"),
         *others,
-        (f"Real beats Syn, {name}, clean", tables.gain(first, "Real", "Syn"), "above 0", "mixdiff-synthetic-only"),
-        (
-            "Mix beats Real, mean of all shifts and methods",
-            tables.gain(hard, "Mix", "Real"),
-            "above 0",
-            "mixdiff-shift",
-        ),
-        (f"Mix without augmentation, Real with, {name}", above_real(bare), COMPARABLE, "mixdiff-noaug"),
-        (f"Mix of {share:.0%}, Real of all images, {name}", above_real(less), COMPARABLE, "mixdiff-less-data"),
-        (f"Mix beats Real, {name}, worst variations ({variant})", above_real(poor), "above 0", "mixdiff-quality"),
+        (f"Real beats Syn, {name}, clean", tables.gain(first, "Real", "Syn"), "above 0", "synthetic-only"),
+        ("Mix beats Real, mean of all shifts and methods", tables.gain(hard, "Mix", "Real"), "above 0", "shift"),
+        (f"Mix without augmentation, Real with, {name}", above_real(bare), COMPARABLE, "noaug"),
+        (f"Mix of {share:.0%}, Real of all images, {name}", above_real(less), COMPARABLE, "less-data"),
+        (f"Mix beats Real, {name}, worst variations ({variant})", above_real(poor), "above 0", "quality"),
     ]
-    if len(moved):
-        rows.append((tasks, tables.gain(moved, "Mix", "Real"), "above 0", "mixdiff-transfer"))
+    if len(tasks):
+        text = f"Mix beats Real, {name}, mean of {tasks.target.nunique()} other tasks"
+        rows.append((text, tables.gain(tasks, "Mix", "Real"), "above 0", "transfer"))
     if len(other):
-        rows.append((f"Mix beats Real, {name}, another generator", above_real(other), "above 0", "mixdiff-generators"))
-    rows.append((small, above_real(less, "Real"), COMPARABLE, ""))
+        rows.append((f"Mix beats Real, {name}, another generator", above_real(other), "above 0", "generators"))
     headline = f"SimCLR gains {published.load('mixdiff').percent[0]} % on ImageNet-1K"
-    rows.append((headline, None, "above 0", "mixdiff-imagenet"))
-    return pd.DataFrame(claim(text, "MixDiff", estimate, rule, of) for text, estimate, rule, of in rows)
+    rows += [(small, above_real(less, "Real"), COMPARABLE, ""), (headline, None, "above 0", "imagenet")]
+    return pd.DataFrame(claim(text, "MixDiff", *judged, of and f"mixdiff-{of}") for text, *judged, of in rows)

@@ -103,13 +103,15 @@ def constant_features(call):
     return flat
 
 
-def test_why_a_run_is_not_reused_is_shown_and_epochs_are_not(small, capsys):
+def test_why_a_run_is_not_reused_is_shown_and_one_line_for_each_training(small, capsys):
     small.answers("Real", "simclr", seed=0)
     small.rates["simclr"] = 2e-3
     small.answers("Real", "simclr", seed=0)
     lines = capsys.readouterr().out.splitlines()
     assert any("not reused, since learning_rate was 0.001 and is now 0.002" in line for line in lines)
-    assert not any("epoch" in line or ": reused" in line for line in lines)
+    assert [line.split("epoch ")[1][:3] for line in lines if "epoch" in line] == ["2/2"] * 2
+    small.answers("Real", "simclr", seed=0)
+    assert capsys.readouterr().out == ""
 
 
 def rows(values: dict, **columns) -> pd.DataFrame:
@@ -126,10 +128,10 @@ def test_the_claims_are_paired_differences():
     clean = rows({"Real": real, "Syn": {0: 0.4, 1: 0.5, 2: 0.6}, "Mix": mix}, target="clean", **usual)
     foggy = rows({"Real": real, "Mix": {0: 0.4, 1: 0.5, 2: 0.45}}, target="fog", **usual)
     bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=mixdiff.WITHOUT)
-    moved = rows({"Real": real, "Mix": real}, target="digits", **usual)
+    tasks = rows({"Real": real, "Mix": real}, target="digits", **usual)
     worst = rows({"Mix": mix}, study="quality", x=0.2, variant="2-steps")
     half = rows({"Mix": {0: 0.3}, "Real": {0: 0.1}}, study="share", x=0.5, variant="share-0.5")
-    table = mixdiff.claims(pd.concat([clean, foggy, bare]), moved, pd.concat([worst, half])).set_index("of")
+    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, pd.concat([worst, half])).set_index("of")
     expected = tables.mean([0.08, 0.06, 0.07])
     found = table.loc["mixdiff-real"]
     assert (found.measured, found.low, found.n) == pytest.approx((expected.value, expected.low, 3))
