@@ -191,4 +191,4 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
         rows.append((f"Mix beats Real, {name}, another generator", above_real(other), "above 0", "generators"))
     headline = f"SimCLR gains {published.load('mixdiff').percent[0]} % on ImageNet-1K"
     rows += [(small, above_real(less, "Real"), COMPARABLE, ""), (headline, None, "above 0", "imagenet")]
-    return pd.DataFrame(claim(text, "MixDiff", *judged, of and f"mixdiff-{of}") for text, *judged, of in rows)
+    return pd.DataFrame(claim(text, "MixDiff", gain, rule, of and f"mixdiff-{of}") for text, gain, rule, of in rows)
