@@ -42,7 +42,7 @@ def health_probe(images: Images) -> Probe:
 
 def warning(run: Run) -> str:
     """What is wrong with the features that a training ended with, in words, or nothing."""
-    return collapse.verdict({name: run.results[name] for name in ("std", "rank")})
+    return collapse.verdict({name: run.results[name] for name in ("std", "rank", "alignment", "uniformity")})
 
 
 def collapses(rows: pd.DataFrame) -> str:
