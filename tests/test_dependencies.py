@@ -35,7 +35,7 @@ def work(folder: Path) -> None:
     from synpos_lib.diffusion.unet import UNet, UNetConfig
     from synpos_lib.evaluate import robustness, transfer
     from synpos_lib.evaluate.linear_and_knn import linear_and_knn
-    from synpos_lib.experiments import diffusemix as study
+    from synpos_lib.experiments import diffusemix
     from synpos_lib.results import evaluations
     from synpos_lib.train.pretrain import Config, load_encoder, pretrain, untrained
 
@@ -78,16 +78,20 @@ def work(folder: Path) -> None:
         "untrained": lambda: [
             about | {"target": "scenes"} | row for row in linear_and_knn(untrained(run), images, test)
         ],
-        "transfer": lambda: transfer.rows(load_encoder(run), [transfer.Target("digits", images, test, test)], about),
+        "transfer": lambda: [
+            about | r for r in transfer.rows(load_encoder(run), [transfer.Target("digits", images, test, test)])
+        ],
         "shift": lambda: [about | r for r in robustness.ask(load_encoder(run), images, {"clean": lambda: test})],
     }
     for name, ask in questions.items():
         module = {"transfer": "transfer", "shift": "robustness"}.get(name, "linear_and_knn")
         evaluations.evaluate(folder, name, run, {}, ask, (f"synpos_lib.evaluate.{module}",))
-    task = study.Task("general", images, test, store, torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
     attack = {"n": 4, "epsilons": [4 / 255], "steps": 1, "restarts": 1}
+    fractals = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    task = diffusemix.Task("general", images, test, store, fractals, attack=attack)
+    study = diffusemix.Study(folder, steps=2, batch=12)
     for name in ("none", "cutmix", "augmix", "diffusemix"):
-        study.teach(folder, task, name, attack=attack, steps=2, batch=12)
+        study.answers(task, name, seed=0)
 
 
 def watch(work: Callable[[Path], None], folder: Path) -> dict[str, dict]:

@@ -35,6 +35,10 @@ EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set i
 DRAWN = {"train": 10_000, "val": 2_000, "test": 2_000}  # how many embedded images, where n does not say
 
 
+class NotHere(Problem):
+    """A real set that is not on this machine."""
+
+
 class Real(NamedTuple):
     dataset: str | None  # in torchvision.datasets; None: only as an image-folder tree
     folder: str  # where torchvision keeps it, under the data root
@@ -166,7 +170,8 @@ def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
     if (root / name / "train").is_dir():
         return root / name, True
     folder = root / real.folder
-    if real.dataset and (download or "SYNPOS_DOWNLOAD" in os.environ) and not folder.is_dir():
+    allowed = download or "SYNPOS_DOWNLOAD" in os.environ
+    if real.dataset and allowed and name not in NO_DOWNLOAD and not folder.is_dir():
         _download(name, root)
     if real.dataset and folder.is_dir():
         return folder, False
@@ -174,7 +179,7 @@ def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
     if real.dataset:
         expected = f"{real.folder}/ as torchvision keeps it, or {expected}"
     allow = "" if name in NO_DOWNLOAD else "allow its download (download=True, --download), "
-    raise Problem(
+    raise NotHere(
         f"no '{name}' in {root}: expected {expected}; put it there, name another folder in SYNPOS_DATA, "
         f"{allow}or use the embedded '{real.instead}'"
     )

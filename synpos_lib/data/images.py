@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from synpos_lib.core.errors import Problem
+
 
 @dataclass(frozen=True)
 class Images:
@@ -21,6 +23,13 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def truth(self) -> Tensor:
+        """The labels, refused where there are none."""
+        if self.labels is None:
+            raise Problem(f"'{self.name}' has no labels in '{self.split}', and they are needed here: name another set")
+        return self.labels
 
 
 def take(whole: Images, rows: Tensor | slice) -> Images:

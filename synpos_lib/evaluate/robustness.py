@@ -4,10 +4,10 @@
     rows = robustness.ask(encoder, labelled, sets)
 
 One linear head is fitted to clean training features, by the official protocol, and asked about every test set as it
-is. The mean corruption error (Hendrycks & Dietterich,
-2019, https://arxiv.org/abs/1903.12261) is the mean over corruptions c of
+is. The mean corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
+corruptions c of
 
-    CE_c = sum_s error_{c,s} / sum_s error of the reference_{c,s}      or, without a reference, of mean_s error_{c,s}
+    CE_c = sum_s error_{c,s} / sum_s error of the reference_{c,s}
 
 Differs from the papers in: the reference is an encoder of the same comparison, not AlexNet.
 """
@@ -31,6 +31,7 @@ from synpos_lib.data.catalog import Images
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
 from synpos_lib.data.images import images_fingerprint as fingerprint
 from synpos_lib.evaluate import linear
+from synpos_lib.evaluate.judge import Judge
 from synpos_lib.train.frozen import Frozen
 
 CLEAN, SEVERITIES = "clean", range(1, 6)
@@ -45,7 +46,7 @@ def test_sets(
     *,
     n: int | None = None,  # images of each set; None: all there are
     corrupted: int = 200,  # images of each of the 50 corrupted sets, which stay in memory
-    judge=None,  # chooses the hard examples of the embedded data; none of the encoders that are compared
+    judge: Judge | None = None,  # chooses the hard examples of the embedded data; none of the encoders compared
     folder: str = "",  # holds one tree of images for each further shift, such as imagenet-a/CLASS/*.jpg
     size: int | None = None,  # pixels, where the set's own are not wanted
 ) -> dict[str, Load]:
@@ -60,26 +61,26 @@ def test_sets(
         if judge is not None:
             sets["hard"] = lambda: hardest(official(n=HARDEST * len(clean()), seed=POOL), judge, len(clean()))
     sets["style"] = lambda: replace(clean(), images=restyle(clean().images), name=f"{dataset}, other style")
-    given = _in_folder(folder, clean) if folder else {}
-    if not any(name.startswith("+") for name in given):
+    further = _in_folder(folder, clean) if folder else {}
+    if not any(name.startswith("+") for name in further):
         few = functools.cache(lambda: official(n=min(corrupted, len(clean()))))
         for name, severity in itertools.product(CORRUPTIONS, SEVERITIES):
             sets[f"+{name}-{severity}"] = functools.partial(_corrupted, few, name, severity)
-    return {name: functools.cache(load) for name, load in sets.items()} | given
+    return {name: functools.cache(load) for name, load in sets.items()} | further
 
 
-def described(labelled: Images, sets: dict[str, Load]) -> dict:
+def settings(labelled: Images, sets: dict[str, Load]) -> dict:
     """What the answers depend on, beside the encoder: the images, and how they are changed."""
-    given = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
+    prints = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
     corrupted = [name for name in sets if name.startswith("+")]
-    few = sets[corrupted[0]]() if corrupted else ()
-    return {"labelled": labelled.fingerprint, "sets": given, "corrupted": corrupted, "images of each": len(few)}
+    few = len(sets[corrupted[0]]()) if corrupted else 0
+    return {"labelled": labelled.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": few}
 
 
 def ask(encoder: Frozen, labelled: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
     """The accuracy of one frozen encoder on every test set, with one head: rows of target, metric, value and n."""
-    plain, flipped = encoder(labelled.images), encoder(labelled.images, flip=True)
-    weight, bias = linear.fit(plain, flipped, labelled.labels, seed=seed)
+    plain, mirrored = encoder(labelled.images), encoder(labelled.images, flip=True)
+    weight, bias = linear.fit(plain, mirrored, labelled.truth, seed=seed)
     rows = []
     for name, load in sets.items():
         test = load()
@@ -100,7 +101,7 @@ def _labels(test: Images, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     known = number[number >= 0].sort().values
     if not len(known):
         raise Problem(f"'{test.name}' has none of the classes of the training images: its folders must be named alike")
-    return number[test.labels], known
+    return number[test.truth], known
 
 
 # ---------------------------------------------------------------------------------------------- shifts
@@ -120,9 +121,9 @@ def restyle(images: Tensor, seed: int = 0) -> Tensor:
     return out
 
 
-def hardest(pool: Images, judge, n: int) -> Images:
+def hardest(pool: Images, judge: Judge, n: int) -> Images:
     """The n images of a pool in which the judge gives the right answer the least probability."""
-    sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.labels]
+    sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.truth]
     return catalog.take(pool, sure.argsort(stable=True)[:n].sort().values)
 
 
@@ -136,18 +137,17 @@ def _in_folder(folder: str, clean: Load) -> dict[str, Load]:
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise Problem(f"no folder {place}: it should hold one folder for each shift, such as imagenet-a/CLASS/*.jpg")
-    found: dict[str, Load] = {}
+    shifts: dict[str, Load] = {}
     for path in sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if list(path.glob("*_data.npy")):
-            found[path.name] = functools.partial(_cifar_101, path, clean)
+            shifts[path.name] = functools.partial(_cifar_101, path, clean)
         elif severities := sorted(path.glob("*/[1-5]")):
-            for tree in severities:
-                found[f"+{tree.parent.name}-{tree.name}"] = functools.partial(_tree, tree, clean)
+            shifts |= {f"+{tree.parent.name}-{tree.name}": functools.partial(_tree, tree, clean) for tree in severities}
         else:
-            found[path.name] = functools.partial(_tree, path, clean)
-    if not found:
+            shifts[path.name] = functools.partial(_tree, path, clean)
+    if not shifts:
         raise Problem(f"{place} holds no folder: it should hold one for each shift, such as imagenet-a/CLASS/*.jpg")
-    return found
+    return shifts
 
 
 def _tree(path: Path, clean: Load) -> Images:
@@ -173,30 +173,17 @@ def _cifar_101(path: Path, clean: Load) -> Images:
 
 
 def corruptions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of corrupted test sets, with columns `corruption` and `severity`."""
-    parts = frame.target.str.extract(r"^\+(?P<corruption>.+)-(?P<severity>[1-5])$")
-    kept = parts.severity.notna()
-    return frame[kept].assign(corruption=parts.corruption[kept], severity=parts.severity[kept].astype(int))
-
-
-def mean_corruption_error(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> float:
-    """The mean over corruptions of one encoder's error, in shares of the reference's error where there is one."""
-    errors = _errors(frame)
-    return float((errors if reference is None else errors / _errors(reference)).mean())
-
-
-def _errors(frame: pd.DataFrame) -> pd.Series:
-    return 1 - corruptions(frame).groupby("corruption").value.mean()
+    """The rows of corrupted test sets, with the column `corruption`."""
+    names = frame.target.str.extract(r"^\+(.+)-[1-5]$")[0]
+    return frame.assign(corruption=names)[names.notna()]
 
 
 def corruption_errors(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
     """The mean corruption error of every encoder, in shares of the baseline method's with the same seed."""
-    rows = []
-    for key, part in frame.groupby([*by, "seed"], sort=False):
-        reference = part[part.method == baseline]
-        for method, one in part.groupby("method", sort=False):
-            rows.append((*key, method, mean_corruption_error(one, reference)))
-    return pd.DataFrame(rows, columns=[*by, "seed", "method", "value"])
+    keys = [*by, "seed"]
+    errors = 1 - corruptions(frame).groupby([*keys, "corruption", "method"], sort=False).value.mean()
+    shares = errors / errors.xs(baseline, level="method").reindex(errors.index.droplevel("method")).to_numpy()
+    return shares.groupby([*keys, "method"], sort=False).mean().reset_index()
 
 
 def in_shares_of(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
@@ -209,10 +196,8 @@ def in_shares_of(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.Da
 def shifts(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per encoder and shift: the corrupted sets become one, `corruptions`, with the accuracy 1 - error."""
     keys = [name for name in frame.columns if name not in ("target", "value", "n")]
-    corrupted = corruptions(frame)
-    by = corrupted.groupby([*keys, "corruption"], as_index=False, sort=False, dropna=False).agg(
-        value=("value", "mean"), n=("n", "sum")
-    )
-    one = by.groupby(keys, as_index=False, sort=False, dropna=False).agg(value=("value", "mean"), n=("n", "sum"))
-    rest = frame.drop(corrupted.index)
-    return pd.concat([rest, one.assign(target="corruptions")], ignore_index=True)[list(frame.columns)]
+    parts = corruptions(frame)
+    rest, total = frame.drop(parts.index), {"value": ("value", "mean"), "n": ("n", "sum")}
+    for by in ([*keys, "corruption"], keys):
+        parts = parts.groupby(by, as_index=False, sort=False, dropna=False).agg(**total)
+    return pd.concat([rest, parts.assign(target="corruptions")], ignore_index=True)[list(frame.columns)]

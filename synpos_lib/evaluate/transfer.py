@@ -2,15 +2,16 @@
 
     min over W, b of   mean CE(W z + b, y) + lambda / 2 |W|²,   by L-BFGS, for 45 values of lambda from 1e-6 to 1e5
 
-The value that is best on the target's validation images is kept, the classifier is fitted anew on training and
-validation images together, and the test images are asked once. Features are computed once, centred, and divided by
+With the value that is best on the target's validation images the classifier is fitted anew on training and validation
+images together, and the test images are asked once. Features are computed once, centred, and divided by
 one number, so that a value of lambda means the same for every encoder.
 
 This is the usual protocol of transfer studies (https://arxiv.org/abs/1805.08974); CLSP's poster does not state its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,11 +22,14 @@ from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.runs import Run
 from synpos_lib.data import catalog
 from synpos_lib.data.catalog import Images
+from synpos_lib.results import evaluations
 from synpos_lib.results.tables import Estimate
 from synpos_lib.train.frozen import Frozen
 
+CODE = ("synpos_lib.evaluate.transfer",)
 LAMBDAS = tuple(np.logspace(5, -6, 45).tolist())  # from strong to weak: each solution is where the next one starts
 TARGETS = {  # what was trained on: what is asked; the papers' pairs, and the embedded family's
     "scenes": ("digits", "letters", "shapes", "textures", "new-species"),
@@ -62,31 +66,38 @@ class Transfer(NamedTuple):
     validation: dict[float, float]
 
 
-def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> list[Target]:
-    """What a network trained on `source` is asked, at that set's size: so many images of each split, 0: all of them.
+def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> tuple[list[Target], list[str]]:
+    """What a network trained on `source` is asked, at that set's size, and the names of sets not on this machine.
 
-    A set that is not on this machine is named and left out.
+    So many images of each split, 0: all of them.
     """
     if source not in TARGETS:
         raise Problem(f"nothing is known to transfer '{source}' to: {suggest(source, TARGETS)}")
     size = catalog.REAL[source].size if source in catalog.REAL else None
     counts = {"train": train, "val": val, "test": test}
-    found = []
+    here, absent = [], []
     for name in TARGETS[source]:
         try:
-            found.append(
-                Target(name, *(catalog.load(name, part, n=n or None, size=size) for part, n in counts.items()))
-            )
-        except Problem as problem:
+            parts = (catalog.load(name, split, n=n or None, size=size) for split, n in counts.items())
+            here.append(Target(name, *parts))
+        except catalog.NotHere as problem:
             print(f"left out: {problem}")
-    return found
+            absent.append(name)
+    return here, absent
 
 
-def rows(encoder: Frozen, to: Sequence[Target], named: dict) -> list[dict]:
-    """One row of results for each target, under the names given: dataset, method, variant, seed."""
-    common = {"factor": "what"} | named
+def evaluate(
+    runs: Path, protocol: str, run: Run, encoder: Callable[[Run], Frozen], to: Sequence[Target], **about: object
+) -> Run:
+    """Ask the encoder of a finished training once about all targets; see `evaluations.evaluate`."""
+    config = {"targets": {target.name: target.fingerprints for target in to}}
+    return evaluations.evaluate(runs, protocol, run, config, lambda: rows(encoder(run), to), CODE, **about)
+
+
+def rows(encoder: Frozen, to: Sequence[Target]) -> list[dict]:
+    """One row of results for each target, without what is said of the encoder."""
     return [
-        {**common, "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
+        {"factor": "what", "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
         for t in to
     ]
 
@@ -94,24 +105,26 @@ def rows(encoder: Frozen, to: Sequence[Target], named: dict) -> list[dict]:
 def transfer(encoder: Frozen, to: Target) -> Transfer:
     """Choose lambda on validation images, fit on training and validation images, ask the test images."""
     z, z_val, z_test = (encoder(part.images) for part in (to.train, to.val, to.test))
-    y, y_val, y_test = (part.labels for part in (to.train, to.val, to.test))
+    y, y_val, y_test = (part.truth for part in (to.train, to.val, to.test))
     validation = dict(zip(LAMBDAS, _scores(z, y, z_val, y_val, LAMBDAS, to.metric), strict=True))
-    best = max(validation, key=validation.get)  # of equals the strongest
+    best = max(validation, key=lambda value: validation[value])  # of equals the strongest
     both, labels = torch.cat([z, z_val]), torch.cat([y, y_val])
     return Transfer(_scores(both, labels, z_test, y_test, (best,), to.metric)[0], best, validation)
 
 
-def _scores(z, y, z_asked, y_asked, lambdas: Sequence[float], metric: str) -> list[float]:
-    """Fit on (z, y) for each lambda in turn, and score what each fit says of the features asked."""
-    z, z_asked = _scaled(z, z_asked)
-    y, classes = y.to(z.device), int(max(y.max(), y_asked.max())) + 1
+def _scores(z: Tensor, y: Tensor, z_test: Tensor, y_test: Tensor, lambdas: Sequence[float], metric: str) -> list[float]:
+    """Fit on (z, y) for each lambda in turn, and score each fit on the test features."""
+    mean = z.mean(0)
+    size = (z - mean).square().mean().sqrt().clamp_min(1e-12)
+    z, z_test = (((part - mean) / size).to(runtime.device(), torch.float64) for part in (z, z_test))
+    y, classes = y.to(z.device), int(max(y.max(), y_test.max())) + 1
     layer = z.new_zeros(classes, z.shape[1] + 1)
     scores = []
     for lambda_ in lambdas:
         with _one_thread():
             layer = fit(z, y, lambda_, layer)
-        said = (z_asked @ layer[:, :-1].T + layer[:, -1]).argmax(1).cpu()
-        scores.append(score(said, y_asked, metric))
+        predictions = (z_test @ layer[:, :-1].T + layer[:, -1]).argmax(1).cpu()
+        scores.append(score(predictions, y_test, metric))
     return scores
 
 
@@ -124,13 +137,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _scaled(z: Tensor, *others: Tensor) -> list[Tensor]:
-    """Centred on the mean of z, and divided by its one standard deviation over all features; in double precision."""
-    mean = z.mean(0)
-    size = (z - mean).square().mean().sqrt().clamp_min(1e-12)
-    return [((part - mean) / size).to(runtime.device(), torch.float64) for part in (z, *others)]
 
 
 def fit(z: Tensor, labels: Tensor, lambda_: float, start: Tensor) -> Tensor:
@@ -148,13 +154,13 @@ def fit(z: Tensor, labels: Tensor, lambda_: float, start: Tensor) -> Tensor:
 
     settings = {"gtol": 1e-4, "maxiter": 1000}  # of the slope: scikit-learn's tolerance
     flat = start.flatten().cpu().numpy()
-    found = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options=settings)
-    return torch.from_numpy(found.x).to(z.device).view_as(start)
+    solution = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options=settings).x
+    return torch.from_numpy(solution).to(z.device).view_as(start)
 
 
-def score(said: Tensor, labels: Tensor, metric: str) -> float:
+def score(predictions: Tensor, labels: Tensor, metric: str) -> float:
     """Share of right answers, among all images or on average over the classes."""
-    hits = (said == labels).double()
+    hits = (predictions == labels).double()
     if metric == "accuracy":
         return hits.mean().item()
     count = labels.bincount()

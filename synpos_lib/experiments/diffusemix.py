@@ -1,7 +1,7 @@
-"""Which augmentation teaches a classifier best? One training per task, augmentation and seed, and what is asked of it.
+"""DiffuseMix's comparison: one classifier for each task, augmentation and seed.
 
-    task = Task("general", train, test, edited, fractals)
-    rows = teach(folder, task, "cutmix", seed=0)
+    study = Study(runs, steps=150, batch=25, recipe="embedded")
+    rows = study.answers(Task("general", train, test, edited, fractals), "cutmix", seed=0)
 
 Within a task every training has the same images, the same optimiser steps and the same recipe, which is never tuned;
 the last epoch counts. What differs is the augmentation, on top of the flips and small shifts that all have.
@@ -9,30 +9,35 @@ the last epoch counts. What differs is the augmentation, on top of the flips and
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synpos_lib import mixing
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import Run, read_run
 from synpos_lib.data import views
 from synpos_lib.data.catalog import Images, take
 from synpos_lib.data.images import images_fingerprint
 from synpos_lib.diffusion.unet import weights_fingerprint
 from synpos_lib.evaluate.adversarial import robustness
-from synpos_lib.results import evaluations
-from synpos_lib.results.tables import Estimate, paired
+from synpos_lib.experiments import quiet
+from synpos_lib.results import evaluations, tables
+from synpos_lib.results.claims import claim
 from synpos_lib.train import classify, encoders
 from synpos_lib.train.frozen import Frozen
 from synpos_lib.train.pretrain import load_encoder
 
 CODE = ("synpos_lib.experiments.diffusemix",)
+CLAIMS = {"general": "classification", "fine-grained": "fine-grained", "fine-tuning": "fine-tuning"}  # task: its claim
+SCARCITY = "scarcity"  # the claim of the tasks `<k> per class`
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Task:
     edited: Tensor  # (N, K, 3, H, W) uint8, one edit for each training image and prompt
     fractals: Tensor  # (V, 3, H, W) uint8
     encoder: str | Frozen = "tiny"  # by name, trained from nothing; or one that is trained already
+    shifts: dict[str, Images] = field(default_factory=dict)  # further test sets by name
+    attack: dict[str, Any] = field(default_factory=dict)  # of `adversarial.robustness`, and `n` images; none: no attack
 
     @cached_property
     def ingredients(self) -> dict[str, str]:
@@ -64,14 +71,15 @@ class Task:
 
 def few(task: Task, per_class: int, seed: int) -> Task:
     """The task `<k> per class`: so many training images of each class, drawn anew for each seed."""
-    labels = task.train.labels
+    labels = task.train.truth
     smallest = int(labels.bincount(minlength=len(task.train.classes)).min())
     if per_class > smallest:
         raise Problem(f"{per_class} images per class were asked for, and a class of '{task.train.name}' has {smallest}")
     shuffled = torch.randperm(len(labels), generator=runtime.generator(seed, "few"))
     rows = torch.cat([shuffled[labels[shuffled] == c][:per_class] for c in range(len(task.train.classes))])
     rows = rows.sort().values
-    return replace(task, name=f"{per_class} per class", train=take(task.train, rows), edited=task.edited[rows.numpy()])
+    train, edited = take(task.train, rows), task.edited[rows]
+    return replace(task, name=f"{per_class} per class", train=train, edited=edited, shifts={}, attack={})
 
 
 def only(task: Task, classes: Sequence[str]) -> Task:
@@ -79,17 +87,16 @@ def only(task: Task, classes: Sequence[str]) -> Task:
     for name in classes:
         if name not in task.train.classes:
             raise Problem(f"'{task.train.name}' has no class '{name}' ({suggest(name, task.train.classes)})")
-    index = [task.train.classes.index(name) for name in classes]
     number = torch.full((len(task.train.classes),), -1)
-    number[index] = torch.arange(len(index))
+    number[[task.train.classes.index(name) for name in classes]] = torch.arange(len(classes))
 
-    def part(images: Images) -> Images:
-        rows = (number[images.labels] >= 0).nonzero()[:, 0]
-        return replace(take(images, rows), labels=number[images.labels[rows]], classes=tuple(classes))
+    def part(images: Images) -> tuple[Images, Tensor]:
+        rows = (number[images.truth] >= 0).nonzero()[:, 0]
+        return replace(take(images, rows), labels=number[images.truth[rows]], classes=tuple(classes)), rows
 
-    rows = (number[task.train.labels] >= 0).nonzero()[:, 0]
-    edited = task.edited[rows.numpy()]
-    return replace(task, name="fine-grained", train=part(task.train), test=part(task.test), edited=edited)
+    (train, rows), (test, _) = part(task.train), part(task.test)
+    edited = task.edited[rows]
+    return replace(task, name="fine-grained", train=train, test=test, edited=edited, shifts={}, attack={})
 
 
 def tuning(task: Task, start: Frozen) -> Task:
@@ -116,123 +123,121 @@ def torchvision_encoder(weights: str | Path, name: str = "resnet50-imagenet") ->
     return Frozen(network, width, *views.NORMALIZATION["imagenet"])
 
 
-# --------------------------------------------------------------------------------------- train and ask
+@dataclass
+class Study:
+    """What all trainings have in common."""
+
+    runs: Path  # the folder of all runs
+    steps: int = 150  # of the optimiser, the same for every augmentation
+    batch: int = 25
+    recipe: str = "embedded"
+
+    def answers(self, task: Task, augmentation: str, *, seed: int, variant: str = "", **parts: Any) -> pd.DataFrame:
+        """Train, then ask: a row for every test set, and for every attack that the task has.
+
+        The augmentation (or variant) is the `method`, the task the `variant`; the metric is `accuracy`, or an attack
+        and its radius in grey levels, such as `FGSM 2`. Further columns are `run` and `seconds`.
+        """
+        about = {"dataset": task.train.name, "method": variant or augmentation, "variant": task.name, "seed": seed}
+        tests, settings = {task.test.name: task.test} | task.shifts, dict(task.attack)
+        config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
+        with quiet():
+            run, model = self.train(task, augmentation, seed=seed, variant=variant, **parts)
+            ask = partial(accuracy, model, tests)
+            rows = evaluations.evaluate(self.runs, "accuracy", run, config, ask, CODE, **about).metrics()
+            if settings:
+                few = take(task.test, slice(settings.pop("n")))
+                config, ask = {"test": few.fingerprint, **settings, **about}, partial(attacks, model, few, settings)
+                rows += evaluations.evaluate(self.runs, "attack", run, config, ask, CODE, **about).metrics()
+        return pd.DataFrame(rows).assign(run=run.name, seconds=run.results["seconds"])
+
+    def train(
+        self,
+        task: Task,
+        augmentation: str,
+        *,
+        seed: int,
+        variant: str = "",  # a name for what deviates from DiffuseMix's defaults
+        prompts: Sequence[int] | None = None,  # of DiffuseMix: which of the edits; None: all
+        **settings: Any,  # of DiffuseMix: masks, weight, share
+    ) -> tuple[Run, classify.Classifier]:
+        """Train, continue or reuse one classifier."""
+        if len(task.train) < self.batch:
+            raise Problem(f"the task '{task.name}' has {len(task.train)} images, fewer than a batch of {self.batch}")
+        model = task.classifier(seed)
+        edited = task.edited if prompts is None else task.edited[:, list(prompts)]
+        source = mixing.DiffuseMix(task.train.images, edited, task.fractals, **settings)
+        mix = mixing.by_name(augmentation, encoder=model.encoder, fractals=task.fractals, source=source)
+        config = {
+            "images": task.train.fingerprint,
+            "encoder": task.encoder if isinstance(task.encoder, str) else weights_fingerprint(task.encoder.network),
+            "augmentation": augmentation,
+            "classes": len(task.train.classes),
+        }
+        config |= task.ingredients if mix else {}
+        if "source" in mix:
+            config |= {"diffusemix": source.settings, "prompts": list(prompts or range(task.edited.shape[1]))}
+        epochs = max(1, round(self.steps / (len(task.train) // self.batch)))
+        folder = self.runs / safe_name(f"classify-{task.train.name}-{task.name}-{variant or augmentation}-seed{seed}")
+        length = {"epochs": epochs, "batch": self.batch, "save_every": max(1, epochs // 5)}
+        recipe: dict[str, Any] = {**classify.SETTINGS[self.recipe], **length, "seed": seed}
+        targets = {"what": task.train.truth}
+        return classify.train(folder, model, task.train.images, targets, config, **recipe, **mix), model
 
 
-def learn(
-    folder: Path,  # …/runs
-    task: Task,
-    augmentation: str,
-    *,
-    seed: int = 0,
-    steps: int = 150,  # of the optimiser, the same for every augmentation
-    batch: int = 25,
-    recipe: str = "embedded",
-    prompts: Sequence[int] | None = None,  # of DiffuseMix: which of the edits; None: all
-    variant: str = "",  # a name for what deviates from DiffuseMix's defaults
-    **settings: object,  # of DiffuseMix: masks, weight, share
-) -> tuple[Run, classify.Classifier]:
-    """Train, continue or reuse one classifier."""
-    if len(task.train) < batch:
-        raise Problem(f"the task '{task.name}' has {len(task.train)} images, fewer than a batch of {batch}")
-    model = task.classifier(seed)
-    edited = task.edited if prompts is None else task.edited[:, list(prompts)]
-    source = mixing.DiffuseMix(task.train.images, edited, task.fractals, **settings)
-    how = mixing.by_name(augmentation, encoder=model.encoder, fractals=task.fractals, source=source)
-    config = {
-        "images": task.train.fingerprint,
-        "encoder": task.encoder if isinstance(task.encoder, str) else weights_fingerprint(task.encoder.network),
-        "augmentation": augmentation,
-        "classes": len(task.train.classes),
-    }
-    if how:
-        config |= task.ingredients
-    if "source" in how:
-        config |= {"diffusemix": source.settings, "prompts": list(prompts or range(task.edited.shape[1]))}
-    epochs = max(1, round(steps / (len(task.train) // batch)))
-    path = folder / run_name(task.train.name, task.name, variant or augmentation, seed)
-    recipe_of = classify.SETTINGS[recipe] | {"epochs": epochs, "batch": batch, "save_every": max(1, epochs // 5)}
-    run = classify.train(
-        path, model, task.train.images, {"what": task.train.labels}, config, seed=seed, **recipe_of, **how
-    )
-    return run, model
+def accuracy(model: classify.Classifier, tests: dict[str, Images]) -> list[dict]:
+    """The share of right answers on each test set."""
+    rows = []
+    for target, test in tests.items():
+        right = classify.predict(model, test.images)["what"].argmax(1) == test.truth
+        row = {"target": target, "metric": "accuracy", "value": right.double().mean().item(), "n": len(test)}
+        rows.append({"factor": "what", **row})
+    return rows
 
 
-def run_name(dataset: str, task: str, augmentation: str, seed: int) -> str:
-    """What a training is called among the runs."""
-    words = "-".join(["classify", dataset, task, augmentation])
-    return "".join(c if c.isalnum() or c in "-.=" else "_" for c in words) + f"-seed{seed}"
+def attacks(model: classify.Classifier, test: Images, settings: dict[str, Any]) -> list[dict]:
+    """The share of right answers without and under each attack at each radius."""
+    rows = []
+    for row in robustness(model, test.images, test.truth, **settings):
+        metric = f"{row['attack']} {255 * row['epsilon']:g}".removesuffix(" 0")
+        rows.append({"factor": "what", "target": test.name, "metric": metric, "value": row["value"], "n": row["n"]})
+    return rows
 
 
-def teach(
-    folder: Path,
-    task: Task,
-    augmentation: str,
-    tests: dict[str, Images] | None = None,  # further test sets
-    *,
-    seed: int = 0,
-    variant: str = "",
-    attack: dict | None = None,  # of `robustness`, with the number of images under `n`; None: it is not attacked
-    **how: object,  # of `learn`
-) -> list[dict]:
-    """Train a classifier and ask it: rows of results with the training's name and seconds.
+def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, prompts: int, recipe: str) -> pd.DataFrame:
+    """What DiffuseMix claims, from the answers of all tasks and those of its parts alone; see `claims.claim`.
 
-    The metric is `accuracy`, or an attack and its radius in grey levels, such as `FGSM 2`.
+    `labels` is the share of edits, by so many prompts, that keep the original's label.
     """
-    run, model = learn(folder, task, augmentation, seed=seed, variant=variant, **how)
-    named = {"dataset": task.train.name, "method": variant or augmentation, "variant": task.name, "seed": seed}
-    rows = accuracy(folder, run, model, {task.test.name: task.test} | (tests or {}), **named).metrics()
-    if attack:
-        few = take(task.test, torch.arange(len(task.test))[: attack["n"]])
-        rows += attacks(folder, run, model, few, attack, **named).metrics()
-    return [{**row, "run": run.name, "seconds": run.results["seconds"]} for row in rows]
-
-
-def accuracy(folder: Path, run: Run, model: classify.Classifier, tests: dict[str, Images], **named: object) -> Run:
-    """How many images of each test set it gets right, as rows of the protocol `accuracy`."""
-
-    def ask() -> list[dict]:
-        rows = []
-        for target, test in tests.items():
-            right = classify.predict(model, test.images)["what"].argmax(1) == test.labels
-            rows.append(_row(named, target, "accuracy", right.double().mean().item(), len(test)))
-        return rows
-
-    config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **named}
-    return evaluations.evaluate(folder, "accuracy", run, config, ask, CODE)
-
-
-def attacks(folder: Path, run: Run, model: classify.Classifier, test: Images, attack: dict, **named: object) -> Run:
-    """Accuracy under attack, as rows of the protocol `attack`."""
-
-    def ask() -> list[dict]:
-        how = {name: value for name, value in attack.items() if name != "n"}
-        rows = []
-        for found in robustness(model, test.images, test.labels, **how):
-            metric = f"{found['attack']} {255 * found['epsilon']:g}".removesuffix(" 0")
-            rows.append(_row(named, test.name, metric, found["value"], found["n"]))
-        return rows
-
-    return evaluations.evaluate(folder, "attack", run, {"test": test.fingerprint, **attack, **named}, ask, CODE)
-
-
-def _row(named: dict, target: str, metric: str, value: float, n: int) -> dict:
-    return {**named, "target": target, "factor": "what", "metric": metric, "value": value, "n": n}
-
-
-def minus(rows: pd.DataFrame, one: str, other: str) -> Estimate | None:
-    """One method minus another, paired over seeds; None where one of them was not trained."""
-    values = rows.pivot_table(index="seed", columns="method", values="value")
-    return paired(values[one], values[other]) if {one, other} <= set(values) else None
+    dataset = rows.dataset.iloc[0]
+    accuracy = rows[(rows.metric == "accuracy") & (rows.target == dataset)]
+    tasks = dict(list(accuracy.groupby("variant", sort=False)))
+    ids = CLAIMS | ({"general": "fine-grained"} if recipe == "fine-grained" else {})
+    sentences = [
+        *[(f"above none: {name}", part, "diffusemix", "none", ids.get(name, SCARCITY)) for name, part in tasks.items()],
+        ("above none: PGD, radius 2", rows[rows.metric == "PGD 2"], "diffusemix", "none", "attack"),
+        ("and CutMix above CutMix", tasks["general"], "diffusemix + cutmix", "cutmix", "compatible"),
+        ("without fractals above edits alone", parts, "+ concatenation", "edits only", "concatenation"),
+        ("above itself without fractals", parts, "diffusemix", "+ concatenation", "fractals"),
+    ]
+    judged = [
+        ("Edits alone below none", tables.gain(parts, "edits only", "none"), "below 0", "generated-only"),
+        (f"Edits by {prompts} prompts show the judge the original's label", labels, "above 0.9", "labels"),
+        *[(f"DiffuseMix {text}", tables.gain(part, *pair), "above 0", of) for text, part, *pair, of in sentences],
+    ]
+    return pd.DataFrame(
+        claim(f"{text} ({dataset})", "DiffuseMix", estimate, rule, f"diffusemix-{of}")
+        for text, estimate, rule, of in judged
+    )
 
 
 def example(task: Task, augmentation: str, n: int, *, seed: int = 0) -> Tensor:
     """What a training sees of the first n images, unless they are left as they are: uint8 (n, 3, H, W)."""
     rows, draw = torch.arange(n), torch.Generator().manual_seed(seed)
     source = mixing.DiffuseMix(task.train.images, task.edited, task.fractals, share=1.0)
-    how = mixing.by_name(augmentation, encoder=None, fractals=task.fractals, source=source)
-    x = how["source"](rows, draw) if "source" in how else task.train.images[rows]
-    if "mix" in how:
-        y = torch.nn.functional.one_hot(task.train.labels[rows]).float()
-        x = (how["mix"](x / 255, y, draw)[0] * 255).round().to(torch.uint8)
+    mix = mixing.by_name(augmentation, encoder=nn.Identity(), fractals=task.fractals, source=source)
+    x = mix["source"](rows, draw) if "source" in mix else task.train.images[rows]
+    if "mix" in mix:
+        y = nn.functional.one_hot(task.train.truth[rows]).float()
+        x = (mix["mix"](x / 255, y, draw)[0] * 255).round().to(torch.uint8)
     return x

@@ -1,8 +1,8 @@
 """Claims of the papers beside what was measured; the verdict follows from the numbers by the rule that is shown.
 
-claims.claim("CLSP-SimCLR beats SimCLR on CIFAR-10, linear", "CLSP", tables.paired(ours, theirs))
+claims.claim("CLSP-SimCLR beats SimCLR on CIFAR-10, linear", "CLSP", tables.gain(rows, "clsp-simclr", "simclr"))
 claims.claim("CLSP wins on most targets", "CLSP", tables.share(wins), rule="above 0.5")
-claims.claim("Mixing needs no augmentation", "MixDiff", tables.paired(without, with_it), rule="within 0.02")
+claims.claim("Mixing needs no augmentation", "MixDiff", tables.gain(rows, "without", "with"), rule="within 0.02")
 """
 
 import math
@@ -30,10 +30,10 @@ def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
 
     The whole interval keeps it: reproduced. None of it does: not reproduced. Some of it, or no interval: undecided.
     """
-    found = re.fullmatch(r"(above|below|within) (-?\d+(?:\.\d+)?)", rule)
-    if not found:
+    match = re.fullmatch(r"(above|below|within) (-?\d+(?:\.\d+)?)", rule)
+    if not match:
         raise Problem(f"the rule of a claim is 'above x', 'below x' or 'within x' with a number x, not '{rule}'")
-    word, limit = found[1], float(found[2])
+    word, limit = match[1], float(match[2])
 
     def holds(value: float) -> bool:
         return {"above": value > limit, "below": value < limit, "within": abs(value) < limit}[word]

@@ -1,7 +1,7 @@
 """Evaluations of trained encoders, each a run of its own, and the table of all their rows.
 
-results.evaluate(folder, "linear", run, {"images": test.fingerprint}, ask, ("synpos_lib.evaluate.linear",))
-rows = results.collect(folder, "linear", "ssl-scenes-")
+evaluations.evaluate(folder, "linear", run, {"images": test.fingerprint}, ask, ("synpos_lib.evaluate.linear",))
+rows = evaluations.collect(folder, "linear", "ssl-scenes-")
 
 A row is flat: dataset (trained on), target (tested on), method, variant, seed, factor, metric, value (0 to 1), n.
 """
@@ -17,21 +17,24 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, open_run, read_run
 
 COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
+Ask = Callable[[], list[dict]]
 
 
 def evaluate(
-    folder: Path, protocol: str, run: Run, config: dict, ask: Callable[[], list[dict]], code: tuple[str, ...]
+    folder: Path, protocol: str, run: Run, config: dict, ask: Ask, code: tuple[str, ...], **about: object
 ) -> Run:
-    """Evaluate a finished training once: the rows that ask() returns are kept as the run `<protocol>-<run.name>`."""
-    described = {**config, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
-    with open_run(folder / f"{protocol}-{run.name}", described, code) as evaluation:
+    """Evaluate a finished training once: the rows that ask() returns are stored as the run `<protocol>-<run.name>`.
+
+    `config` is what they depend on beside the weights; `about` holds the columns that are the same in all of them.
+    """
+    settings = {**config, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
+    with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # rows of an attempt that was cut short are dropped
-            rows = ask()
+            rows = [about | row for row in ask()]
             for row in rows:
-                if set(row) != set(COLUMNS):
-                    wrong = ", ".join(sorted(set(row) ^ set(COLUMNS)))
-                    raise Problem(f"a row of {evaluation.name} lacks, or has too much, {wrong}: give {COLUMNS}")
+                if wrong := sorted(set(row) ^ set(COLUMNS)):
+                    raise Problem(f"a row of {evaluation.name} lacks or adds {', '.join(wrong)}: give {COLUMNS}")
                 evaluation.log(**row)
             evaluation.finish(rows=len(rows))
     return evaluation
@@ -56,21 +59,19 @@ def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "run", "evaluation"])
 
 
-def same(folder: Path, runs: Iterable[str], *fields: str) -> dict:
+def shared_settings(folder: Path, runs: Iterable[str], *fields: str) -> dict:
     """The settings that runs put on one table have in common; refused where one of them differs."""
-    if not (runs := list(dict.fromkeys(runs))):
+    configs = {run: files.read_json(folder / run / "config.json") for run in dict.fromkeys(runs)}
+    if not configs:
         raise Problem(f"there is no evaluated run in {folder}: make some with notebook 07")
-    configs = {run: files.read_json(folder / run / "config.json") for run in runs}
-    shared = {}
     for field in fields:
-        by_value: dict[str, list[str]] = {}
-        for run, config in configs.items():
-            by_value.setdefault(json.dumps(config.get(field)), []).append(run)
-        if len(by_value) > 1:
-            few = min(by_value.items(), key=lambda pair: len(pair[1]))
+        values = pd.Series({run: json.dumps(config.get(field)) for run, config in configs.items()})
+        if values.nunique() > 1:
+            rare = values.value_counts().idxmin()
+            runs = ", ".join(values.index[values == rare][:3])
             raise Problem(
-                f"runs on one table differ in {field}: it is {few[0]} in {', '.join(few[1][:3])}, unlike in others; "
+                f"runs on one table differ in {field}: it is {rare} in {runs}, unlike in others; "
                 f"make these again with the settings of the others, or remove their folders from {folder}"
             )
-        shared[field] = json.loads(next(iter(by_value)))
-    return shared
+    first = next(iter(configs.values()))
+    return {field: first.get(field) for field in fields}

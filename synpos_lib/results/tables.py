@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from synpos_lib.core.errors import Problem, suggest
@@ -22,24 +23,30 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.n}"
 
 
-def share(hits: Sequence[bool]) -> Estimate:
-    """A proportion with its Wilson interval."""
-    hits = np.asarray(hits, dtype=float).ravel()
-    interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return Estimate(float(hits.mean()), float(interval.low), float(interval.high), len(hits))
+def share(hits: ArrayLike, n: int | None = None) -> Estimate:
+    """A proportion with its Wilson interval: a number of hits among n, or one truth value for each of them."""
+    values = np.asarray(hits)
+    count, n = int(values.sum()), values.size if n is None else n
+    interval = stats.binomtest(count, n).proportion_ci(method="wilson")
+    return Estimate(count / n, float(interval.low), float(interval.high), n)
 
 
-def mean(values: Sequence[float]) -> Estimate:
+def mean(values: ArrayLike) -> Estimate:
     """A mean over independent runs with its Student t interval."""
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    reach = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 if n > 1 else float("nan")
-    return Estimate(float(values.mean()), float(values.mean() - reach), float(values.mean() + reach), n)
+    x = np.asarray(values, dtype=float)
+    n = len(x)
+    reach = stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5 if n > 1 else float("nan")
+    return Estimate(float(x.mean()), float(x.mean() - reach), float(x.mean() + reach), n)
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """The mean difference of paired runs (same seed) with its Student t interval."""
-    return mean(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float))
+def gain(frame: pd.DataFrame, ours: object, theirs: object, column: str = "method") -> Estimate | None:
+    """The mean difference between two values of a column, paired over the seeds that both have; None without a pair.
+
+    A seed counts with the mean of its rows.
+    """
+    wide = frame.pivot_table(index="seed", columns=column, values="value")
+    pairs = wide.reindex(columns=[ours, theirs]).dropna()
+    return mean(pairs.iloc[:, 0] - pairs.iloc[:, 1]) if len(pairs) else None
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -47,17 +54,15 @@ def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     rows = []
     for key, values in frame.groupby(list(by), sort=False).value:
         estimate = mean(values)
-        spread = values.std(ddof=1)
-        rows.append([*key, estimate.value, spread, estimate.low, estimate.high, estimate.n])
+        rows.append([*key, estimate.value, values.std(ddof=1), estimate.low, estimate.high, estimate.n])
     return pd.DataFrame(rows, columns=[*by, "mean", "std", "low", "high", "n"])
 
 
 def cells(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """The text of each group for a table: '91.2 ± 0.4 (n = 5)', in percent, without the spread of a single run."""
-    found = summary(frame, by)
-    spread = [f" ± {100 * std:.1f}" if n > 1 else "" for std, n in zip(found["std"], found.n, strict=True)]
-    text = [f"{100 * m:.1f}{s} (n = {n})" for m, s, n in zip(found["mean"], spread, found.n, strict=True)]
-    return pd.Series(text, index=pd.MultiIndex.from_frame(found[list(by)]), dtype=object)
+    groups = summary(frame, by)
+    text = [f"{100 * g.mean:.1f}" + f" ± {100 * g.std:.1f}" * (g.n > 1) + f" (n = {g.n})" for g in groups.itertuples()]
+    return pd.Series(text, index=pd.MultiIndex.from_frame(groups[list(by)]), dtype=object)
 
 
 def against(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
@@ -69,8 +74,7 @@ def against(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFra
         raise Problem(f"two values for {row}: pairs need one; leave out what is another run, or add a column to `by`")
     theirs = frame[frame.method == baseline].set_index(keys).value
     if theirs.empty:
-        raise Problem(
-            f"there is no run of the baseline '{baseline}' ({suggest(baseline, list(frame.method.unique()))})"
-        )
+        near = suggest(baseline, list(frame.method.unique()))
+        raise Problem(f"there is no run of the baseline '{baseline}' ({near})")
     others = frame[frame.method != baseline].join(theirs.rename("baseline"), on=keys, how="inner")
     return summary(others.assign(value=others.value - others.baseline), ["method", *by])

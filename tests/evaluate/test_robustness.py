@@ -38,8 +38,9 @@ def test_the_mean_corruption_error_is_its_formula():
     for c in ("fog", "shot_noise"):
         ours, theirs = sum(errors[c, s] for s in range(1, 6)), sum(reference[c, s] for s in range(1, 6))
         plain, relative = plain + ours / 5 / 2, relative + ours / theirs / 2
-    assert robustness.mean_corruption_error(rows(errors)) == pytest.approx(plain)
-    assert robustness.mean_corruption_error(rows(errors), rows(reference)) == pytest.approx(relative)
+    frame = pd.concat([rows(errors).assign(method="ours"), rows(reference).assign(method="theirs")])
+    shares = robustness.corruption_errors(frame, "theirs", []).set_index("method").value
+    assert shares["ours"] == pytest.approx(relative) and shares["theirs"] == 1
     one = robustness.shifts(rows(errors)).set_index("target")
     assert one.loc["corruptions", "value"] == pytest.approx(1 - plain) and one.loc["corruptions", "n"] == 100
     assert list(one.index) == ["clean", "corruptions"] and one.loc["clean", "value"] == 0.9

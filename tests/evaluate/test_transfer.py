@@ -106,24 +106,31 @@ def test_embedded_targets_are_asked_end_to_end():
     torch.manual_seed(0)
     network, width = encoders.small_encoder((8, 8, 16))
     encoder = Frozen(network, width, *views.NORMALIZATION["other"])
-    to = transfer.targets("scenes", train=60, val=30, test=40)
-    assert [t.name for t in to] == ["digits", "letters", "shapes", "textures", "new-species"]
+    to, absent = transfer.targets("scenes", train=60, val=30, test=40)
+    assert absent == [] and [t.name for t in to] == ["digits", "letters", "shapes", "textures", "new-species"]
     assert all([len(t.train), len(t.val), len(t.test)] == [60, 30, 40] for t in to)
     assert len({print for t in to for print in t.fingerprints}) == 15
-    names = {"dataset": "scenes", "method": "simclr", "variant": "", "seed": 0}
-    made = transfer.rows(encoder, to[3:], names)
+    made = transfer.rows(encoder, to[3:])
     assert [row["target"] for row in made] == ["textures", "new-species"] and all(0 < row["value"] < 1 for row in made)
-    assert all(set(row) == set(evaluations.COLUMNS) and row["n"] == 40 for row in made)
-    assert made == transfer.rows(encoder, to[3:], names)
+    about = {"dataset", "method", "variant", "seed"}
+    assert all(set(row) | about == set(evaluations.COLUMNS) and row["n"] == 40 for row in made)
+    assert made == transfer.rows(encoder, to[3:])
 
 
-def test_a_target_that_is_not_here_is_named(tmp_path, monkeypatch, capsys):
+def test_only_a_target_that_is_not_here_is_left_out_and_it_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SYNPOS_DATA", str(tmp_path))
-    assert transfer.targets("stl10") == []
+    assert transfer.targets("stl10") == ([], list(transfer.TARGETS["stl10"]))
     said = capsys.readouterr().out
     assert all(f"left out: no '{name}'" in said for name in transfer.TARGETS["stl10"])
     with pytest.raises(Problem, match="did you mean 'scenes'"):
         transfer.targets("scene")
+    with pytest.raises(catalog.NotHere, match="no 'cars'"):  # nobody offers it any more
+        catalog.load("cars", "test", root=tmp_path, download=True)
+    broken = tmp_path / "cifar100" / "train" / "apple" / "broken.png"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("no image")
+    with pytest.raises(Problem, match="images of .*cifar100 can be read"):
+        transfer.targets("stl10")
 
 
 def test_targets_have_the_size_and_the_convention_that_is_usual(monkeypatch):
@@ -134,7 +141,7 @@ def test_targets_have_the_size_and_the_convention_that_is_usual(monkeypatch):
         return Made(metric="", part=features(1, 0)).part
 
     monkeypatch.setattr(catalog, "load", load)
-    to = transfer.targets("stl10", test=7)
+    to, _ = transfer.targets("stl10", test=7)
     assert asked[:3] == [("cifar10", "train", None, 96), ("cifar10", "val", None, 96), ("cifar10", "test", 7, 96)]
     metrics = {t.name: t.metric for t in to}
     assert {name for name, metric in metrics.items() if metric == "mean per class"} == {

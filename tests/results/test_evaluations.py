@@ -99,8 +99,11 @@ def test_runs_on_one_table_share_their_settings(tmp_path):
     for seed, epochs in enumerate((14, 14, 14, 20)):
         with open_run(tmp_path / f"run{seed}", {"epochs": epochs, "seed": seed, "views": [1, 2]}) as run:
             run.finish(loss=1)
-    assert evaluations.same(tmp_path, ["run0", "run1", "run0"], "epochs", "views") == {"epochs": 14, "views": [1, 2]}
+    assert evaluations.shared_settings(tmp_path, ["run0", "run1", "run0"], "epochs", "views") == {
+        "epochs": 14,
+        "views": [1, 2],
+    }
     with pytest.raises(Problem, match="differ in epochs: it is 20 in run3, unlike in others"):
-        evaluations.same(tmp_path, ["run0", "run1", "run3"], "views", "epochs")
+        evaluations.shared_settings(tmp_path, ["run0", "run1", "run3"], "views", "epochs")
     with pytest.raises(Problem, match="there is no evaluated run"):
-        evaluations.same(tmp_path, [], "epochs")
+        evaluations.shared_settings(tmp_path, [], "epochs")

@@ -15,16 +15,7 @@ def test_a_share_has_the_wilson_interval():
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     assert share == pytest.approx((0.3, centre - reach, centre + reach, 100))
-    assert str(share) == "30.0 % [21.9, 39.6], n = 100"
-
-
-def test_a_paired_difference_agrees_with_the_paired_t_test():
-    rng = np.random.default_rng(0)
-    ours, theirs = rng.normal(1, 1, 5), rng.normal(0, 1, 5)
-    interval = stats.ttest_rel(ours, theirs).confidence_interval()
-    difference = tables.paired(ours, theirs)
-    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high))
-    assert difference.value == pytest.approx((ours - theirs).mean())
+    assert str(share) == "30.0 % [21.9, 39.6], n = 100" and tables.share(30, 100) == share
 
 
 def test_one_run_has_no_interval():
@@ -34,6 +25,21 @@ def test_one_run_has_no_interval():
 def runs(**values):
     rows = [{"method": m, "metric": "linear", "seed": s, "value": v} for m, vs in values.items() for s, v in vs.items()]
     return pd.DataFrame(rows)
+
+
+def test_a_gain_is_the_paired_t_test_of_each_seeds_mean():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 5, 3)).round(3)  # methods, seeds, rows of each
+    cells = [(m, s, v) for m in range(2) for s in range(5) for v in values[m, s]]
+    frame = pd.DataFrame(cells, columns=["method", "seed", "value"]).replace({"method": {0: "ours", 1: "theirs"}})
+    frame = pd.concat([frame, frame[frame.seed == 0].assign(method="others", seed=9)])  # a seed that has no partner
+    gain = tables.gain(frame, "ours", "theirs")
+    interval = stats.ttest_rel(*values.mean(2)).confidence_interval()
+    assert (gain.low, gain.high) == pytest.approx((interval.low, interval.high)) and gain.n == 5
+    assert gain.value == pytest.approx((values[0] - values[1]).mean())
+    assert tables.gain(frame, "ours", "others") is None and tables.gain(frame, "ours", "nobody") is None
+    assert tables.gain(frame.assign(at=frame.method), "ours", "theirs", "at") == gain
+    assert tables.gain(frame[:0], "ours", "theirs") is None
 
 
 def test_a_summary_has_one_line_per_group():

@@ -43,7 +43,7 @@ def compare_rows(frame: pd.DataFrame, first: str, second: str) -> tables.Estimat
     both = one.index.intersection(other.index)
     if both.empty:
         raise Problem(f"'{first}' and '{second}' have no seed in common: there is nothing to compare")
-    return tables.paired(one.value[both], other.value[both])
+    return tables.mean(one.value[both] - other.value[both])
 
 
 def table_explorer(frame: pd.DataFrame) -> widgets.VBox | None:

@@ -3,17 +3,20 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
-from synpos_lib.experiments import diffusemix as augmentations
-from synpos_lib.experiments.diffusemix import Task
-from synpos_lib.results import evaluations
+from synpos_lib.experiments import diffusemix
+from synpos_lib.experiments.diffusemix import Study, Task
+from synpos_lib.results import evaluations, published, tables
 from synpos_lib.train.frozen import Frozen
 
-SHORT = dict(steps=4, batch=10)
+
+def short(folder) -> Study:
+    return Study(folder, steps=4, batch=10)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def task():
 def test_every_augmentation_has_the_same_steps(tmp_path, task):
     runs = {}
     for name in ("none", "cutmix", "diffusemix"):
-        run, _ = augmentations.learn(tmp_path, task, name, seed=3, **SHORT)
+        run, _ = short(tmp_path).train(task, name, seed=3)
         runs[name] = run
     config = {name: dict(run.config) for name, run in runs.items()}
     assert all(one["epochs"] == 1 and one["batch"] == 10 for one in config.values())
@@ -40,18 +43,17 @@ def test_every_augmentation_has_the_same_steps(tmp_path, task):
 
 
 def test_a_training_without_edits_does_not_depend_on_them(tmp_path, task):
-    plain, _ = augmentations.learn(tmp_path, task, "none", **SHORT)
+    plain, _ = short(tmp_path).train(task, "none", seed=0)
     other = dataclasses.replace(task, edited=task.edited.flip(0))
-    assert augmentations.learn(tmp_path, other, "none", **SHORT)[0].config == plain.config
-    mixed, _ = augmentations.learn(tmp_path, task, "diffusemix", **SHORT)
-    again, _ = augmentations.learn(tmp_path / "other", other, "diffusemix", **SHORT)
+    assert short(tmp_path).train(other, "none", seed=0)[0].config == plain.config
+    mixed, _ = short(tmp_path).train(task, "diffusemix", seed=0)
+    again, _ = short(tmp_path / "other").train(other, "diffusemix", seed=0)
     assert mixed.config["edits"] != again.config["edits"] and mixed.results["loss"] != again.results["loss"]
 
 
 def test_the_parts_of_diffusemix_are_part_of_the_run(tmp_path, task):
-    run, _ = augmentations.learn(
-        tmp_path, task, "diffusemix", prompts=[2], masks="nothing", weight=0.0, variant="only crayon", **SHORT
-    )
+    parts = dict(prompts=[2], masks="nothing", weight=0.0)
+    run, _ = short(tmp_path).train(task, "diffusemix", seed=0, variant="only crayon", **parts)
     assert run.name == "classify-scenes-general-only_crayon-seed0" and run.config["prompts"] == [2]
     assert run.config["diffusemix"] == {"masks": "nothing", "weight": 0.0, "share": 0.5, "prompts": 1}
 
@@ -59,56 +61,58 @@ def test_the_parts_of_diffusemix_are_part_of_the_run(tmp_path, task):
 def test_accuracy_and_attacks_become_rows(tmp_path, task):
     upside_down = dataclasses.replace(task.test, images=task.test.images.flip(2), fingerprint="other")
     attack = {"n": 12, "epsilons": [4 / 255], "steps": 2, "restarts": 1}
-    rows = augmentations.teach(tmp_path, task, "none", {"upside down": upside_down}, seed=1, attack=attack, **SHORT)
-    run, model = augmentations.learn(tmp_path, task, "none", seed=1, **SHORT)
+    whole = dataclasses.replace(task, shifts={"upside down": upside_down}, attack=attack)
+    rows = short(tmp_path).answers(whole, "none", seed=1)
+    run, model = short(tmp_path).train(task, "none", seed=1)
     right = model(task.test.images / 255)["what"].argmax(1) == task.test.labels
-    assert [row["metric"] for row in rows] == ["accuracy", "accuracy", "clean", "FGSM 4", "PGD 4"]
-    assert [row["target"] for row in rows] == ["scenes", "upside down", "scenes", "scenes", "scenes"]
-    assert [row["n"] for row in rows] == [30, 30, 12, 12, 12]
-    assert rows[0]["value"] == pytest.approx(right.double().mean().item(), abs=0.04)
-    assert rows[2]["value"] == pytest.approx(right[:12].double().mean().item(), abs=0.09)
-    assert all(row["run"] == run.name and row["seconds"] == run.results["seconds"] for row in rows)
-    kept = evaluations.collect(tmp_path, "accuracy", "classify-")
-    assert kept.value.tolist() == [row["value"] for row in rows[:2]] and (kept.variant == "general").all()
+    assert rows.metric.tolist() == ["accuracy", "accuracy", "clean", "FGSM 4", "PGD 4"]
+    assert rows.target.tolist() == ["scenes", "upside down", "scenes", "scenes", "scenes"]
+    assert rows.n.tolist() == [30, 30, 12, 12, 12]
+    assert rows.value[0] == pytest.approx(right.double().mean().item(), abs=0.04)
+    assert rows.value[2] == pytest.approx(right[:12].double().mean().item(), abs=0.09)
+    assert (rows.run == run.name).all() and (rows.seconds == run.results["seconds"]).all()
+    stored = evaluations.collect(tmp_path, "accuracy", "classify-")
+    assert stored.value.tolist() == rows.value[:2].tolist() and (stored.variant == "general").all()
+    assert diffusemix.few(whole, 1, seed=0).shifts == diffusemix.only(whole, ["bars"]).attack == {}
 
 
 def test_an_example_is_what_training_sees(task):
-    assert torch.equal(augmentations.example(task, "none", 5), task.train.images[:5])
-    mixed = augmentations.example(task, "diffusemix", 5, seed=3)
-    source = augmentations.mixing.DiffuseMix(task.train.images, task.edited, task.fractals, share=1.0)
+    assert torch.equal(diffusemix.example(task, "none", 5), task.train.images[:5])
+    mixed = diffusemix.example(task, "diffusemix", 5, seed=3)
+    source = diffusemix.mixing.DiffuseMix(task.train.images, task.edited, task.fractals, share=1.0)
     assert torch.equal(mixed, source(torch.arange(5), torch.Generator().manual_seed(3)))
-    assert not torch.equal(augmentations.example(task, "cutout", 5), task.train.images[:5])
+    assert not torch.equal(diffusemix.example(task, "cutout", 5), task.train.images[:5])
 
 
 def test_few_images_are_as_many_of_each_class_with_their_own_edits(task):
-    part = augmentations.few(task, 2, seed=0)
+    part = diffusemix.few(task, 2, seed=0)
     assert part.name == "2 per class"
     assert part.train.labels.bincount().tolist() == [2] * 10
     for image, edit in zip(part.train.images, part.edited, strict=True):
         row = (task.train.images == image).flatten(1).all(1).nonzero().item()
         assert (task.edited[row] == edit).all()
-    assert augmentations.few(task, 2, seed=1).train.fingerprint != part.train.fingerprint
+    assert diffusemix.few(task, 2, seed=1).train.fingerprint != part.train.fingerprint
     smallest = int(task.train.labels.bincount().min())
     with pytest.raises(Problem, match=f"a class of 'scenes' has {smallest}"):
-        augmentations.few(task, smallest + 1, seed=0)
+        diffusemix.few(task, smallest + 1, seed=0)
 
 
 def test_some_classes_alone_are_numbered_anew(task):
-    part = augmentations.only(task, ("stripes", "bars"))
+    part = diffusemix.only(task, ("stripes", "bars"))
     names = [task.train.classes[i] for i in task.test.labels.tolist()]
     expected = [("stripes", "bars").index(name) for name in names if name in ("stripes", "bars")]
     assert part.test.labels.tolist() == expected and part.train.classes == ("stripes", "bars")
     assert len(part.edited) == len(part.train) and set(part.train.labels.tolist()) == {0, 1}
     with pytest.raises(Problem, match="no class 'strips' .did you mean 'stripes'"):
-        augmentations.only(task, ["strips"])
+        diffusemix.only(task, ["strips"])
 
 
 def test_a_trained_encoder_is_where_training_starts_and_stays_as_it_is(tmp_path, task):
     given = task.classifier(9).encoder
     frozen = Frozen(given.requires_grad_(False), 64, (0.5,) * 3, (0.25,) * 3)
-    tuned = augmentations.tuning(task, frozen)
+    tuned = diffusemix.tuning(task, frozen)
     before = [value.clone() for value in given.state_dict().values()]
-    run, model = augmentations.learn(tmp_path, tuned, "none", **SHORT)
+    run, model = short(tmp_path).train(tuned, "none", seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, given.state_dict().values(), strict=True))
     start = tuned.classifier(0)
     assert torch.equal(next(start.encoder.parameters()), next(given.parameters()))
@@ -121,22 +125,54 @@ def test_torchvisions_weights_are_read_from_their_file(tmp_path):
     from torchvision import models
 
     torch.save(models.resnet18().state_dict(), tmp_path / "resnet18.pth")
-    frozen = augmentations.torchvision_encoder(tmp_path / "resnet18.pth", "resnet18-imagenet")
+    frozen = diffusemix.torchvision_encoder(tmp_path / "resnet18.pth", "resnet18-imagenet")
     assert frozen.width == 512 and frozen.mean == (0.485, 0.456, 0.406)
     with pytest.raises(Problem, match="does not hold torchvision's weights of resnet50-imagenet"):
-        augmentations.torchvision_encoder(tmp_path / "resnet18.pth")
+        diffusemix.torchvision_encoder(tmp_path / "resnet18.pth")
     with pytest.raises(Problem, match="does not hold torchvision's weights"):
-        augmentations.torchvision_encoder(tmp_path / "nothing.pth")
+        diffusemix.torchvision_encoder(tmp_path / "nothing.pth")
 
 
 def test_all_have_the_start_of_their_seed_and_their_own_edits(tmp_path, task, monkeypatch):
     starts = []
     monkeypatch.setattr(
-        augmentations.classify, "train", lambda path, model, *a, **k: starts.append(next(model.parameters()).clone())
+        diffusemix.classify, "train", lambda path, model, *a, **k: starts.append(next(model.parameters()).clone())
     )
     for name, seed in (("none", 0), ("cutmix", 0), ("none", 1)):
-        augmentations.learn(tmp_path, task, name, seed=seed, steps=4, batch=10)
+        short(tmp_path).train(task, name, seed=seed)
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
-    part = augmentations.only(task, ("stripes", "bars"))
+    part = diffusemix.only(task, ("stripes", "bars"))
     for image, edit in zip(part.train.images, part.edited, strict=True):
         assert (task.edited[(task.train.images == image).flatten(1).all(1).nonzero().item()] == edit).all()
+
+
+def test_every_claim_is_a_paired_difference_under_its_own_id():
+    def rows(variant, metric="accuracy", **methods):
+        common = {"dataset": "scenes", "target": "scenes", "variant": variant, "metric": metric}
+        return [
+            {**common, "method": method.replace("_", " "), "seed": seed, "value": value}
+            for method, values in methods.items()
+            for seed, value in enumerate(values)
+        ]
+
+    general = rows("general", none=(0.5, 0.6), diffusemix=(0.7, 0.7), cutmix=(0.6, 0.6))
+    scarce = rows("5 per class", none=(0.3, 0.4), diffusemix=(0.2, 0.2))
+    attack = rows("general", "PGD 2", none=(0.1, 0.1), diffusemix=(0.3, 0.4))
+    shift = [row | {"target": "-sketch", "value": 0} for row in general]
+    parts = pd.DataFrame(rows("5 per class", none=(0.3, 0.4), edits_only=(0.1, 0.2), diffusemix=(0.2, 0.2)))
+    frame = pd.DataFrame([*general, *scarce, *attack, *shift])
+    table = diffusemix.claims(frame, parts, tables.share(95, 100), 2, "embedded").set_index("of")
+    measured = table.measured.round(3).to_dict()
+    assert {of.removeprefix("diffusemix-"): value for of, value in measured.items() if value == value} == {
+        "generated-only": -0.2,
+        "labels": 0.95,
+        "classification": 0.15,
+        "scarcity": -0.15,
+        "attack": 0.25,
+    }
+    absent = table[table.n == 0]
+    assert set(absent.verdict) == {"not attempted here"}
+    assert [of.removeprefix("diffusemix-") for of in absent.index] == ["compatible", "concatenation", "fractals"]
+    fine = diffusemix.claims(frame, parts, tables.share(95, 100), 2, "fine-grained")
+    assert fine.of[fine.claim == "DiffuseMix above none: general (scenes)"].tolist() == ["diffusemix-fine-grained"]
+    assert set(table.index) | set(fine.of) <= set(published.load("claims").id)

@@ -9,22 +9,22 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
 from synpos_lib.evaluate import robustness
-from synpos_lib.experiments import mixdiff as arms
+from synpos_lib.experiments import collapses, mixdiff
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train.pretrain import Config
 
-WIDE = arms.Recipe({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
+WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
 
 
 @pytest.fixture
-def small(tmp_path) -> arms.Arms:
+def small(tmp_path) -> mixdiff.Study:
     """Forty images, and black variations of them."""
     train = catalog.load("scenes", "train", n=40)
     clean = catalog.load("scenes", "test", n=20)
     sets = {"clean": lambda: clean, "+fog-1": lambda: clean}
     black = torch.zeros(40, 1, 3, 32, 32, dtype=torch.uint8)
-    config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=arms.PLAIN)
-    return arms.Arms(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
+    config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=mixdiff.PLAIN)
+    return mixdiff.Study(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
 
 
 def test_each_arm_is_an_ordinary_run_of_its_method(small):
@@ -34,7 +34,7 @@ def test_each_arm_is_an_ordinary_run_of_its_method(small):
         assert run.config["method"] == method and run.config["learning_rate"] == 1e-3 and run.config["seed"] == 1
         assert run.config["hyperparameters"] == {"hidden": 16, "out": 8}
         assert list(rows.target) == ["clean", "+fog-1"] and set(rows.method) == {arm} and set(rows.base) == {"SimCLR"}
-        assert set(rows.augmentation) == {arms.WITHOUT} and run.name == f"mix-scenes-{method}-noaug-seed1"
+        assert set(rows.augmentation) == {mixdiff.WITHOUT} and run.name == f"mix-scenes-{method}-noaug-seed1"
     frame = evaluations.collect(small.runs, "shift", "mix-scenes-")
     assert len(frame) == 6 and set(frame.seed) == {1}
 
@@ -45,10 +45,10 @@ def test_a_recipe_gives_each_method_what_it_has(small):
 
 
 def test_a_recipe_sets_nothing_that_no_method_has():
-    known = set().union(*(methods.hyperparameters(base) for base in arms.NAMES))
-    assert all(set(recipe.hyperparameters) <= known for recipe in arms.RECIPES.values())
+    known = set().union(*(methods.hyperparameters(base) for base in mixdiff.NAMES))
+    assert all(set(recipe.hyperparameters) <= known for recipe in mixdiff.TRAININGS.values())
     with pytest.raises(Problem, match="unknown recipe 'relaesed' .*released"):
-        arms.recipe("relaesed")
+        mixdiff.training("relaesed")
 
 
 def test_a_second_asking_trains_nothing(small, monkeypatch):
@@ -79,26 +79,59 @@ def test_an_unknown_arm_is_refused(small):
         small.answers("Real2", "simclr", seed=0)
 
 
-def rows(values: dict, **more) -> pd.DataFrame:
-    found = [
-        {"method": method, "seed": seed, "value": value, **more}
-        for method, v in values.items()
-        for seed, value in v.items()
-    ]
-    return pd.DataFrame(found)
+def test_a_collapsed_training_is_named(small, monkeypatch):
+    healthy = small.answers("Real", "simclr", seed=0)
+    assert (healthy.warning == "").all() and collapses(healthy) == "0 of 1 trainings collapsed"
+    monkeypatch.setattr(torch.nn.Module, "__call__", constant_features(torch.nn.Module.__call__))
+    flat = small.answers("Real", "simclr", seed=1)
+    monkeypatch.undo()
+    again = small.answers("Real", "simclr", seed=1)  # reused, and named all the same
+    for rows in (flat, again):
+        assert rows.warning.str.startswith("collapsed: all images have nearly the same features").all()
+    name = "mix-scenes-simclr-noaug-seed1"
+    assert collapses(pd.concat([healthy, again])) == f"1 of 2 trainings collapsed: {name}"
+
+
+def constant_features(call):
+    """Every network in evaluation mode gives the same features for all images."""
+
+    def flat(self, *inputs, **options):
+        out = call(self, *inputs, **options)
+        return out if self.training or not isinstance(out, torch.Tensor) or out.ndim != 2 else out[:1].expand_as(out)
+
+    return flat
+
+
+def test_why_a_run_is_not_reused_is_shown_and_one_line_for_each_training(small, capsys):
+    small.answers("Real", "simclr", seed=0)
+    small.rates["simclr"] = 2e-3
+    small.answers("Real", "simclr", seed=0)
+    lines = capsys.readouterr().out.splitlines()
+    assert any("not reused, since learning_rate was 0.001 and is now 0.002" in line for line in lines)
+    assert [line.split("epoch ")[1][:3] for line in lines if "epoch" in line] == ["2/2"] * 2
+    small.answers("Real", "simclr", seed=0)
+    assert capsys.readouterr().out == ""
+
+
+def rows(values: dict, **columns) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"method": method, "seed": seed, "value": value, **columns}
+        for method, by_seed in values.items()
+        for seed, value in by_seed.items()
+    )
 
 
 def test_the_claims_are_paired_differences():
-    usual = {"base": "SimCLR", "augmentation": arms.WITH}
+    usual = {"base": "SimCLR", "augmentation": mixdiff.WITH}
     real, mix = {0: 0.50, 1: 0.60, 2: 0.55}, {0: 0.58, 1: 0.66, 2: 0.62}
     clean = rows({"Real": real, "Syn": {0: 0.4, 1: 0.5, 2: 0.6}, "Mix": mix}, target="clean", **usual)
     foggy = rows({"Real": real, "Mix": {0: 0.4, 1: 0.5, 2: 0.45}}, target="fog", **usual)
-    bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=arms.WITHOUT)
-    moved = rows({"Real": real, "Mix": real}, target="digits", **usual)
+    bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=mixdiff.WITHOUT)
+    tasks = rows({"Real": real, "Mix": real}, target="digits", **usual)
     worst = rows({"Mix": mix}, study="quality", x=0.2, variant="2-steps")
     half = rows({"Mix": {0: 0.3}, "Real": {0: 0.1}}, study="share", x=0.5, variant="share-0.5")
-    table = arms.claims(pd.concat([clean, foggy, bare]), moved, pd.concat([worst, half])).set_index("of")
-    expected = tables.paired([0.58, 0.66, 0.62], [0.50, 0.60, 0.55])
+    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, pd.concat([worst, half])).set_index("of")
+    expected = tables.mean([0.08, 0.06, 0.07])
     found = table.loc["mixdiff-real"]
     assert (found.measured, found.low, found.n) == pytest.approx((expected.value, expected.low, 3))
     assert found.verdict == "reproduced" and table.loc["mixdiff-quality", "verdict"] == "reproduced"

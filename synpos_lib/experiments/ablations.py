@@ -1,0 +1,110 @@
+"""CLSP's ablations: one knob is turned, all else is as in one finished run of notebook 07.
+
+    study = Study(runs, train, val, test, judge, config)
+    rows = study.answers("candidates", 2, positives[:, :2], seed=0)
+
+kNN accuracy on validation images is what a setting may be chosen by; linear accuracy on test images is what counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from synpos_lib import methods
+from synpos_lib.core.files import safe_name
+from synpos_lib.data import positives
+from synpos_lib.data.catalog import Images, take
+from synpos_lib.diffusion.generators import BottleneckMixing
+from synpos_lib.evaluate.judge import Judge
+from synpos_lib.evaluate.linear_and_knn import linear_and_knn
+from synpos_lib.evaluate.probes import knn_probe
+from synpos_lib.experiments import quiet, train, warning
+from synpos_lib.results import evaluations, tables
+from synpos_lib.results.claims import claim
+from synpos_lib.train.pretrain import Config, load_encoder
+
+CODE = ("synpos_lib.evaluate.linear_and_knn",)
+PULL = "pull_weight"  # the hyperparameter that weighs the pull
+LOOKED = 300  # anchors whose positives the judge is asked about
+
+
+@dataclass
+class Study:
+    """What all trainings have in common."""
+
+    runs: Path  # the folder of all runs
+    images: Images
+    val: Images
+    test: Images
+    judge: Judge
+    config: Config
+
+    def answers(
+        self,
+        setting: str,
+        at: object,  # the value of that setting
+        store: Tensor,  # the positives of the images
+        *,
+        seed: int,
+        method: str = "",  # empty: that of all trainings
+        views: tuple[str, str] | None = None,
+        **hyperparameters: Any,
+    ) -> pd.DataFrame:
+        """Train, then ask as notebook 07 does: a row for each factor, its linear accuracy on test images.
+
+        Further columns are `setting`, `at`, `validation` (kNN accuracy on validation images), `run` and `warning`.
+        """
+        method, own = method or self.config.method, self.config.hyperparameters | hyperparameters
+        own = {name: value for name, value in own.items() if name in methods.hyperparameters(method)}
+        views = views or self.config.views
+        config = replace(self.config, method=method, views=views, hyperparameters=own, seed=seed)
+        name = self.images.name
+        folder = self.runs / safe_name(f"ssl-{name}-{method}-{setting}={at}-seed{seed}")
+        about = {"dataset": name, "target": name, "method": method, "variant": f"{setting}={at}", "seed": seed}
+        protocol = {"train": self.images.fingerprint, "test": self.test.fingerprint, "learning_rate": 1.0, "seed": seed}
+        with quiet():
+            run = train(folder, config, self.images, store, knn_probe(self.images, self.val))
+
+            def ask() -> list[dict]:
+                return linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)
+
+            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, ask, CODE, **about)
+        rows = pd.DataFrame(evaluation.metrics()).query("metric == 'linear'")
+        result = {"setting": setting, "at": at, "validation": run.results["knn"]}
+        return rows.assign(**result, run=run.name, warning=warning(run))
+
+    def store(self, name: str, generator: BottleneckMixing) -> tuple[Tensor, dict[str, float]]:
+        """One positive for each image, made once, and what is to be said of them."""
+        run = positives.make(self.runs / name, self.images, generator, k=1)
+        store = positives.read(run.folder, self.images)
+        return store, self.look(store, len(self.images) / max(run.results["seconds"], 0.01))
+
+    def look(self, store: Tensor, images_per_second: float) -> dict[str, float]:
+        """What the first positives keep of their anchors, as the judge sees it, beside what they cost."""
+        anchors = take(self.images, slice(LOOKED))
+        shares = self.judge.agreement(store[: len(anchors), 0], anchors)
+        return {f"{row['kept']} kept": row["value"] for row in shares} | {"images per second": images_per_second}
+
+
+def claims(rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
+    """What CLSP claims of its knobs, each against its `usual` value; see `claims.claim`."""
+    most, pull, w, method = (usual[name] for name in ("candidates", "lambda", "w", "method"))
+    what = rows[(rows.factor == "what") & (rows.method == method)]
+    others = {name: [at for at in what["at"][what.setting == name] if at != usual[name]] for name in ("lambda", "w")}
+    weak, strong, own = min(others["lambda"]), max(others["lambda"]), max(others["w"])
+    sentences = [
+        (f"{most} candidates teach more than 1", "candidates", (most, 1), "above 0", "candidates"),
+        ("32 candidates teach what 8 do", "candidates", (32, 8), "within 0.01", "candidates-enough"),
+        (f"λ = {pull:g} is better than {weak:g}", "lambda", (pull, weak), "above 0", "lambda"),
+        (f"λ = {pull:g} is better than {strong:g}", "lambda", (pull, strong), "above 0", "lambda-too-large"),
+        (f"w = {w:g} is better than {own:g}", "w", (w, own), "above 0", "w"),
+        (f"{method} is better with augmentation", "noaug", ("augmented", "plain"), "above 0", "noaug"),
+    ]
+    return pd.DataFrame(
+        claim(text, "CLSP", tables.gain(what[what.setting == setting], *pair, "at"), rule, f"clsp-{of}")
+        for text, setting, pair, rule, of in sentences
+    )
