@@ -30,7 +30,7 @@ def work(folder: Path) -> None:
 
     from synpos_lib import methods
     from synpos_lib.data import catalog, positives
-    from synpos_lib.diffusion import model, training
+    from synpos_lib.diffusion import training
     from synpos_lib.diffusion.generators import BottleneckMixing, ClassConditional
     from synpos_lib.diffusion.unet import UNet, UNetConfig
     from synpos_lib.evaluate import robustness, transfer
@@ -52,8 +52,7 @@ def work(folder: Path) -> None:
     unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.1)
     conditional = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, classes=10)
     for name, config in {"diffusion": unet, "diffusion-conditional": conditional}.items():
-        trainer = training if hasattr(training, "train") else model
-        trainer.train(folder / name, images, training.TrainingConfig(unet=config, steps=2, batch=8))
+        training.train(folder / name, images, training.TrainingConfig(unet=config, steps=2, batch=8))
     mixing = BottleneckMixing(UNet(unet).eval(), steps=2)
     positives.make(folder / "positives", images, mixing, k=2)
     positives.make(
@@ -140,10 +139,7 @@ def covered(modules, config):
     return set(fingerprint.code_fingerprint(*modules)) | set(config.get("training") or ())
 
 
-LATER = pytest.mark.xfail(reason="the loop of its training is to move to diffusion/training.py")
-
-
-@pytest.mark.parametrize("name", [*METHODS, *OTHERS, *(pytest.param(name, marks=LATER) for name in DIFFUSION)])
+@pytest.mark.parametrize("name", [*METHODS, *OTHERS, *DIFFUSION])
 def test_a_run_names_all_that_it_executes(records, name):
     matches = [
         about for run, about in records.items() if run == name or run.startswith((f"{name}-clsp", f"{name}-classify"))

@@ -7,7 +7,7 @@ It is a run: made chunk by chunk, continued after a kill, and refused when it wa
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +30,10 @@ class Generator(Protocol):
     """What makes candidates: its settings, and `generate`, which may take the anchors' labels too."""
 
     settings: dict[str, Any]
-    generate: Any  # generate(anchors, k, seed): uint8 (B, 3, H, W) -> (B, k, 3, H, W)
+
+    @property
+    def generate(self) -> Callable[..., Tensor]:
+        """generate(anchors, k, seed): uint8 (B, 3, H, W) -> (B, k, 3, H, W)."""
 
 
 def make(

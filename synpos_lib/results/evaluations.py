@@ -31,8 +31,9 @@ def evaluate(
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # rows of an attempt that was cut short are dropped
-            rows = [about | row for row in ask()]
+            rows = ask()
             for row in rows:
+                row = about | row
                 if wrong := sorted(set(row) ^ set(COLUMNS)):
                     raise Problem(f"a row of {evaluation.name} lacks or adds {', '.join(wrong)}: give {COLUMNS}")
                 evaluation.log(**row)

@@ -94,7 +94,7 @@ def test_a_batch_is_many_single_images(images):
 
 
 def test_boxes_follow_torchvisions_rule():
-    boxes = views._boxes(4000, (0.08, 1.0), 32, 32, generator()).double()
+    boxes = views._boxes(4000, (0.08, 1.0), 32, 32, generator(), torch.device("cpu")).double()
     torch.manual_seed(0)
     theirs = [RandomResizedCrop.get_params(torch.zeros(3, 32, 32), (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(4000)]
     theirs = torch.tensor(theirs).double()

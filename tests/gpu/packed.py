@@ -20,6 +20,7 @@ import torch
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
+from synpos_lib.data.images import images_fingerprint
 
 SIDE, ROW = 32, 10  # pixels of an image; images in a row of a sheet, and rows of a sheet
 SPLITS = ("train+val", "test")
@@ -78,7 +79,7 @@ def read(folder: Path, name: str) -> tuple[catalog.Images, catalog.Images]:
     for split, count in first["splits"].items():
         images, y = pixels[start : start + count], labels[start : start + count]
         print(f"{name} {split}: {count} images", flush=True)
-        digest = catalog.fingerprint(images, y)
+        digest = images_fingerprint(images, y)
         sets.append(catalog.Images(images, y, None, tuple(first["classes"]), name, split, digest))
         start += count
     return sets[0], sets[1]

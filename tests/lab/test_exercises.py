@@ -167,4 +167,4 @@ def test_every_common_mistake_has_a_message_of_its_own(check, capsys):
 
 def test_a_problem_inside_the_function_is_a_message_too(capsys):
     exercises.check_wrong_partner(lambda anchors: scenes.render(3, where=anchors.where))
-    assert "expected 3 indices" in capsys.readouterr().out
+    assert "indices must be 3 numbers" in capsys.readouterr().out

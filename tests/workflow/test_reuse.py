@@ -33,8 +33,7 @@ from synpos_lib.diffusion.unet import UNetConfig
 
 unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4)
 settings = training.TrainingConfig(unet=unet, steps=1, batch=8)
-trainer = training if hasattr(training, "train") else model
-trainer.train(runtime.outputs() / "p" / "runs" / "diffusion", catalog.load("scenes", n=16), settings)
+training.train(runtime.outputs() / "p" / "runs" / "diffusion", catalog.load("scenes", n=16), settings)
 """
 EXECUTE = """
 from synpos_lib.core import files
