@@ -28,7 +28,7 @@ pretrain(runs / method, config, images, store)
 DIFFUSE = """
 from synpos_lib.core import runtime
 from synpos_lib.data import catalog
-from synpos_lib.diffusion import model, training
+from synpos_lib.diffusion import training
 from synpos_lib.diffusion.unet import UNetConfig
 
 unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4)
