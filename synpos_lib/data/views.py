@@ -57,6 +57,7 @@ NORMALIZATION = {  # mean and standard deviation per channel, as in the released
     "other": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
 }
 LUMA = (0.2989, 0.587, 0.114)
+CPU = torch.device("cpu")
 CHUNK = 32  # images worked on at once on a processor, so that they stay in its cache
 
 
@@ -128,7 +129,7 @@ def draw(
         for values in ((1.0, 1.0, 1.0, 0.0), augmentation.jitter, (*(1 - min(x, 1) for x in factors), -hue))
     )
     order = torch.randperm(4, generator=generator).tolist()
-    box = _boxes(n, augmentation.crop, height, width, rng) if augmentation.crop else None
+    box = _boxes(n, augmentation.crop, height, width, rng, device) if augmentation.crop else None
     sigma = 0.1 + 1.9 * torch.rand(n, generator=rng, device=device)
     return Drawn(
         box=box,
@@ -141,9 +142,16 @@ def draw(
     )
 
 
-def _boxes(n: int, scale: tuple[float, float], height: int, width: int, rng: torch.Generator) -> Tensor:
+def _boxes(
+    n: int, scale: tuple[float, float], height: int, width: int, rng: torch.Generator, device: torch.device = CPU
+    scale: tuple[float, float],
+    height: int,
+    width: int,
+    rng: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Crops by torchvision's rule: ten tries at an area and an aspect ratio, else the whole image: (n, 4)."""
-    area, log_ratio, y, x = torch.rand(4, n, 10, generator=rng, device=rng.device)
+    area, log_ratio, y, x = torch.rand(4, n, 10, generator=rng, device=device)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
     ratio = torch.exp((2 * log_ratio - 1) * math.log(4 / 3))
     w, h = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
@@ -151,8 +159,8 @@ def _boxes(n: int, scale: tuple[float, float], height: int, width: int, rng: tor
     top, left = (y * (height - h + 1)).floor(), (x * (width - w + 1)).floor()
     boxes = torch.stack([top, left, h, w], dim=2).long()  # (n, 10, 4)
     first = fits.long().argmax(1)
-    whole = _constant((0, 0, height, width), rng.device)
-    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=rng.device), first], whole)
+    whole = _constant((0, 0, height, width), device)
+    return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=device), first], whole)
 
 
 # --------------------------------------------------------------------------------------- what is done

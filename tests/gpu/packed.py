@@ -78,7 +78,7 @@ def read(folder: Path, name: str) -> tuple[catalog.Images, catalog.Images]:
     for split, count in first["splits"].items():
         images, y = pixels[start : start + count], labels[start : start + count]
         print(f"{name} {split}: {count} images", flush=True)
-        digest = catalog.fingerprint(images, y)
+        digest = catalog.images_fingerprint(images, y)
         sets.append(catalog.Images(images, y, None, tuple(first["classes"]), name, split, digest))
         start += count
     return sets[0], sets[1]

@@ -13,7 +13,7 @@ from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.core.processes import Processes
 from synpos_lib.data.catalog import Images
-from synpos_lib.diffusion import model, training
+from synpos_lib.diffusion import training
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import PAPER, UNet
 from synpos_lib.evaluate import linear
@@ -90,7 +90,7 @@ def test_no_step_of_the_diffusion_training_waits(name):
         images, labels = some_images().images.to(CUDA), None if labels is None else labels.to(CUDA)
         for step in range(2):
             before = len(card.waits)
-            batch = model._drawn(images, labels, step, config, HERE)
+            batch = training.draw(images, step, config, labels).part(HERE.rank, HERE.count).to(HERE.device)
             training.train_step(unet, ema, optimizer, batch, step, config, HERE)
         assert card.waits[before:] == []
         for sampler in ("ddim", "dpm++", "ddpm"):

@@ -185,7 +185,7 @@ def test_every_name_trains_and_an_unknown_one_is_named(tmp_path):
     images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8, generator=generator())
     labels = torch.arange(16) % 3
     fractals = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=generator(1))
-    edited = np.random.default_rng(0).integers(0, 256, (16, 2, 32, 32, 3), dtype=np.uint8)
+    edited = torch.randint(0, 256, (16, 2, 3, 32, 32), dtype=torch.uint8)
     losses = {}
     for name in mixing.NAMES:
         torch.manual_seed(0)
