@@ -144,11 +144,6 @@ def draw(
 
 def _boxes(
     n: int, scale: tuple[float, float], height: int, width: int, rng: torch.Generator, device: torch.device = CPU
-    scale: tuple[float, float],
-    height: int,
-    width: int,
-    rng: torch.Generator,
-    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Crops by torchvision's rule: ten tries at an area and an aspect ratio, else the whole image: (n, 4)."""
     area, log_ratio, y, x = torch.rand(4, n, 10, generator=rng, device=device)
