@@ -57,6 +57,7 @@ NORMALIZATION = {  # mean and standard deviation per channel, as in the released
     "other": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
 }
 LUMA = (0.2989, 0.587, 0.114)
+CPU = torch.device("cpu")
 CHUNK = 32  # images worked on at once on a processor, so that they stay in its cache
 
 
