@@ -5,9 +5,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import accelerate  # noqa: F401 (this and the next: otherwise each child would import it for itself)
 import torch
-import torch._dynamo  # which the first optimizer asks for
+import torch._dynamo  # which the first optimizer imports: otherwise each child would import it for itself
 
 METHOD = "spawn" if torch.cuda.is_available() else "fork"  # CUDA does not survive a fork
 

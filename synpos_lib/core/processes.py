@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import distributed
 
 from synpos_lib.core import runtime
 
@@ -16,7 +17,6 @@ class Processes:
     rank: int
     count: int
     device: torch.device
-    accelerator: Any = None  # accelerate's, where several processes share the training
 
     @property
     def first(self) -> bool:
@@ -26,7 +26,7 @@ class Processes:
         """The first process's value, in all of them."""
         values = [value]
         if self.count > 1:
-            torch.distributed.broadcast_object_list(values)
+            distributed.broadcast_object_list(values)
         return values[0]
 
     def average_gradients(self, module: torch.nn.Module) -> None:
@@ -34,16 +34,18 @@ class Processes:
         if self.count > 1:
             for parameter in module.parameters():
                 if parameter.grad is not None:
-                    torch.distributed.all_reduce(parameter.grad)
+                    distributed.all_reduce(parameter.grad)
                     parameter.grad /= self.count
 
 
 def processes() -> Processes:
-    """This process: alone, or one of several started by `accelerate launch` or torchrun."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return Processes(0, 1, runtime.device())
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    wrapper = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[wrapper])
-    return Processes(accelerator.process_index, accelerator.num_processes, accelerator.device, accelerator)
+    """This process: alone, or one of several that torchrun has started."""
+    device, count = runtime.device(), int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        return Processes(0, 1, device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(distributed.get_rank(), count, device)

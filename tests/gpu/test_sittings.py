@@ -509,7 +509,7 @@ def test_weights_are_cut_into_files_that_may_travel(tmp_path):
 
 
 def test_nothing_is_imported_that_a_bare_card_lacks():
-    """It has torch, torchvision, accelerate, safetensors, pandas, scikit-learn, matplotlib, and diffusers' wheel."""
+    """It has torch, torchvision, safetensors, pandas, scikit-learn, matplotlib, and diffusers' wheel."""
     lacking = "IPython ipykernel ipywidgets jupyterlab lightly nbconvert nbformat openTSNE papermill seaborn snakemake"
     code = f"""
 import sys

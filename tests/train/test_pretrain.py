@@ -182,7 +182,7 @@ def worker(rank, port, folder):
     add_tiny_encoder()
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    os.environ.update(ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
+    os.environ.update(GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1")
     results = {name: one_step(training(name, pretrain.processes())) for name in TOGETHER}
     torch.save(results, folder / f"{rank}.pt")
     run = pretrain.pretrain(
