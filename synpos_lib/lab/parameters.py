@@ -135,9 +135,12 @@ def comes_after() -> dict[str, list[str]]:
     if not isinstance(after, dict) or not all(isinstance(names, list) for names in after.values()):
         raise Problem(f"{path} must say which notebook comes after which, in one line `name: [names]` for each")
     names = notebook_names()
-    for name in [name for pair in after.items() for name in (pair[0], *pair[1])]:
-        if name not in names:
-            raise Problem(f"unknown notebook '{name}' in {path} ({suggest(name, names)})")
+    for name, above in after.items():
+        for each in (name, *above):
+            if each not in names:
+                raise Problem(f"unknown notebook '{each}' in {path} ({suggest(each, names)})")
+        if late := [other for other in above if other >= name]:
+            raise Problem(f"{name} cannot come after {late[0]} in {path}: notebooks run in the order of their numbers")
     return after
 
 

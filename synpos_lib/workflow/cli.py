@@ -122,23 +122,17 @@ def parse(words: list[str]) -> argparse.Namespace:
 def run_profile(request: argparse.Namespace) -> int:
     """Run a profile, or describe what would run."""
     from synpos_lib.workflow import graph as workflow
-    from synpos_lib.workflow import planner
 
     if not os.environ.get("SYNPOS_THREADS", "1").isdecimal():
         raise Problem(f"SYNPOS_THREADS must be a number of cores, not '{os.environ['SYNPOS_THREADS']}'")
     if request.download:
         os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
-    profile = request.what
-    chosen = workflow.choose(profile, request.only, request.start)
-    retrain = chosen if request.retrain else ()
-    steps = workflow.plan(profile, retrain)
+    chosen = workflow.choose(request.what, request.only, request.start)
+    steps = workflow.plan(request.what, chosen if request.retrain else ())
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]
     if not request.dry_run:
-        return workflow.run(profile, steps, targets, request.jobs, request.snakemake)
-    if planner.calibration_pays(step.cost for step in workflow.needed(steps, targets) if step.why):
-        planner.calibrate()
-        steps = workflow.plan(profile, retrain)
-    print(workflow.describe(profile, workflow.needed(steps, targets), request.jobs))
+        return workflow.run(request.what, steps, targets, request.jobs, request.snakemake)
+    print(workflow.describe(request.what, workflow.needed(steps, targets), request.jobs))
     return 0
 
 

@@ -9,7 +9,6 @@ folder ran again or not by their dates, and after `kill -9` it asked to be unloc
 
 import contextlib
 import fcntl
-import graphlib
 import os
 import shutil
 import signal
@@ -24,7 +23,7 @@ from pathlib import Path
 from synpos_lib.core import files, fingerprint, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.lab import parameters
-from synpos_lib.workflow import pages, planner, profiles, watch
+from synpos_lib.workflow import marks, pages, planner, profiles, watch
 
 
 @dataclass
@@ -56,34 +55,18 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
     if missing := sorted(used - after.keys()):
         raise Problem(f"{missing[0]} is missing in graph.yaml: add what it comes after, or []")
     steps: dict[str, Step] = {}
-    for notebook in _ordered(after):
+    for notebook in sorted(used):
         above = _closest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in above]
         for job in (job for job in jobs if job.notebook == notebook):
             step = Step(job, names, job_fingerprint(notebook, job.parameters), {})
             step.why = _judge(step, profile, steps)
             steps[job.name] = step
-    marks = [(name, step.mark) for name, step in steps.items()]
-    marks += watch.try_read(folder(profile) / "plan.json").get("jobs", {}).items()  # of those that began and failed
-    for name, cost in planner.costs(jobs, marks).items():
+    known = [(name, step.mark) for name, step in steps.items()]
+    known += marks.planned(folder(profile)).items()  # of those that began and failed
+    for name, cost in planner.costs(jobs, known).items():
         steps[name].cost = cost
     return steps
-
-
-def _ordered(after: dict[str, list[str]]) -> list[str]:
-    """Notebooks in reading order, as far as each can stand behind what it comes after."""
-    order: list[str] = []
-    ready: list[str] = []
-    sorter = graphlib.TopologicalSorter(after)
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as error:
-        raise Problem(f"graph.yaml goes round in a circle: {', '.join(error.args[1])}") from error
-    while sorter.is_active():
-        ready = sorted([*ready, *sorter.get_ready()])
-        order.append(ready.pop(0))
-        sorter.done(order[-1])
-    return order
 
 
 def _closest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[str]:
@@ -104,7 +87,7 @@ def job_fingerprint(notebook: str, values: dict) -> str:
 def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
     """The reason to run a job; empty when it is finished."""
     here = folder(profile)
-    path = here / "jobs" / f"{step.name}.json"
+    path = marks.path(here, step.name)
     try:
         step.mark = files.read_json(path) if path.exists() else {}
     except Problem:
@@ -127,7 +110,7 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
     if missing := [name for name in step.mark["files"] if not (here / name).exists()]:
         return f"{missing[0]} is gone"
     notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
-    by_hand = [name for name in notes if watch.try_read(here / name).get("parameters", before) != before]
+    by_hand = [name for name in notes if marks.try_read(here / name).get("parameters", before) != before]
     return f"{by_hand[0]} was made by hand with other parameters" if by_hand else ""
 
 

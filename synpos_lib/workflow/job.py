@@ -15,7 +15,7 @@ from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.lab import parameters
 from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import pages, watch
+from synpos_lib.workflow import marks, pages
 
 
 def run(plan: Path, name: str, threads: int, parent: int) -> int:
@@ -24,7 +24,7 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     here = plan.resolve().parent
     job = json.loads(plan.read_text())["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
-    mark, running, failure = (here / "jobs" / f"{name}.{kind}" for kind in ("json", "running", "failed"))
+    mark, running, failure = (marks.path(here, name, kind) for kind in ("json", "running", "failed"))
     for path in (mark, failure):  # what it makes from here on is no longer what the old mark vouches for
         path.unlink(missing_ok=True)
     start = time.time()
@@ -95,7 +95,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     """What the done-mark says; results that this job left earlier and no longer makes are removed."""
     results = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
-    for path, note in watch.notes(here).items():
+    for path, note in marks.notes(here).items():
         if note.get("job") != name:
             continue
         group = [neighbour for neighbour in path.parent.iterdir() if neighbour.stem == path.stem]
@@ -115,7 +115,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
         "notebook": job["notebook"],
         "parameters": job["parameters"],
         "code": job["code"],
-        "after": {other: files.read_json(here / "jobs" / f"{other}.json")["id"] for other in job["after"]},
+        "after": {other: files.read_json(marks.path(here, other))["id"] for other in job["after"]},
         "files": results,
         "provenance": provenance,
     }

@@ -1,29 +1,24 @@
-"""Everything that is HTML: an executed notebook to read and to present, a profile's index, the parts of the report.
+"""The pages: an executed notebook to read and to present, and the index of a profile.
 
 Each page is one file that loads nothing else. Code is folded, formulas are MathML, colours follow the reader's light
 or dark setting, and paper gets no buttons.
 """
 
-import base64
 import html
 import io
 import itertools
 import json
-import os
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import jinja2
 
 from synpos_lib.core import files, runtime
-from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
-from synpos_lib.workflow import watch
-
-if TYPE_CHECKING:
-    import pandas as pd
+from synpos_lib.lab.parameters import REPORT
+from synpos_lib.workflow import marks
 
 # A grammar that jsonschema loads for a second and never needs here.
 sys.modules.setdefault("rfc3987_syntax", cast(ModuleType, None))
@@ -52,7 +47,7 @@ def to_html(path: Path) -> str:
 def to_slides(path: Path) -> str:
     """The page to present: the question, then one slide for each figure with its *What to see*, then the summary."""
     cells = _cells(path)
-    slides = [_markdown(cell["text"]) for cell in cells[:1] if cell["cell_type"] == "markdown"]
+    slides = [markdown(cell["text"]) for cell in cells[:1] if cell["cell_type"] == "markdown"]
     heading = ""
     results: list[str] = []
     numbers: list[str] = []
@@ -71,11 +66,11 @@ def to_slides(path: Path) -> str:
         if cell["cell_type"] == "markdown":
             if title := re.search(r"^#+ (.+)$", cell["text"], re.MULTILINE):
                 slide()
-                heading = re.sub(r"^<p>|</p>$", "", _markdown(title[1]).strip())
+                heading = re.sub(r"^<p>|</p>$", "", markdown(title[1]).strip())
             elif "**What to see.**" in cell["text"]:
-                slide(_markdown(cell["text"]))
+                slide(markdown(cell["text"]))
             if cell["id"] == "summary":
-                slides.append(_markdown(cell["text"]))
+                slides.append(markdown(cell["text"]))
             continue
         for output in cell["outputs"]:
             page = "".join(output.get("data", {}).get("text/html", ""))
@@ -104,19 +99,20 @@ def _page(path: Path, *sheets: str, **values: object) -> str:
     }.items():
         rules = HtmlFormatter(style=scheme, nobackground=True).get_style_defs(".highlight").splitlines()
         style += around.format("\n".join(rule for rule in rules if rule.startswith(".highlight ."))) + "\n"
-    return _templates().get_template("notebook.html").render(name=path.stem, style=style, **values)
+    return template("notebook.html").render(name=path.stem, style=style, **values)
 
 
-def _templates() -> jinja2.Environment:
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, with the filters that it may use."""
     from nbconvert.filters import ansi2html
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
     environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(HERE))
-    environment.filters |= {"ansi": ansi2html, "markdown": _markdown}
+    environment.filters |= {"ansi": ansi2html, "markdown": markdown}
     environment.filters["highlight"] = lambda source: highlight(source, PythonLexer(), HtmlFormatter())
-    return environment
+    return environment.get_template(name)
 
 
 # ------------------------------------------------------------------------------------------ prose and formulas
@@ -130,7 +126,7 @@ FORMULA = re.compile(
 )
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
     """Markdown as HTML, with formulas as MathML; links between notebooks lead from page to page."""
     from nbconvert.filters import markdown2html
 
@@ -163,25 +159,18 @@ def without_formulas(text: str, formulas: list[str]) -> str:
 
 def write_index(profile: str, here: Path, names: list[str]) -> Path:
     """Write outputs/<profile>/index.html, every notebook, figure and table with its cost, and return its path."""
-    notes = watch.notes(here)
-    jobs = [
-        _entry(here, name, {path: note for path, note in notes.items() if note.get("job") == name}) for name in names
-    ]
-    marks = [job["mark"] for job in jobs if job["mark"]]
-    cost = runtime.minutes(sum(mark["seconds"] for mark in marks))
-    machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in marks})) or "no machine yet"
+    notes = marks.notes(here)
+    jobs = [_entry(here, name, notes) for name in names]
+    done = [job["mark"] for job in jobs if job["mark"]]
+    cost = runtime.minutes(sum(mark["seconds"] for mark in done))
+    machines = ", ".join(sorted({mark["provenance"]["hardware"] for mark in done})) or "no machine yet"
     reports = [job for job in jobs if job["name"] == REPORT and job["page"] and not job["failure"]]
-    page = (
-        _templates()
-        .get_template("index.html")
-        .render(
-            profile=profile,
-            summary=f"{len(marks)} of {len(names)} notebooks finished, {cost} of work on {machines}",
-            report=next(iter(reports), None),
-            notebooks=[
-                (key, list(group)) for key, group in itertools.groupby(jobs, lambda job: job["name"].split("-")[0])
-            ],
-        )
+    groups = itertools.groupby(jobs, lambda job: job["name"].split("-")[0])
+    page = template("index.html").render(
+        profile=profile,
+        summary=f"{len(done)} of {len(names)} notebooks finished, {cost} of work on {machines}",
+        report=next(iter(reports), None),
+        notebooks=[(notebook, list(group)) for notebook, group in groups],
     )
     files.write_bytes(here / "index.html", page.encode())
     return here / "index.html"
@@ -193,7 +182,7 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
     def place(path: Path) -> str:
         return str(path.relative_to(here)) if path.exists() else ""
 
-    page, mark = here / "notebooks" / f"{name}.html", watch.try_read(here / "jobs" / f"{name}.json")
+    page, mark = here / "notebooks" / f"{name}.html", marks.try_read(marks.path(here, name))
     cells = _cells(page.with_suffix(".ipynb")) if page.with_suffix(".ipynb").exists() else []
     titles = [cell["text"] for cell in cells if cell["text"].startswith("# ")]  # papermill puts a cell before an error
     origin = mark.get("provenance", {})
@@ -201,6 +190,7 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
     results = [
         {"text": note["text"]} | {kind: place(path.with_name(f"{path.stem}.{kind}")) for kind in ("png", "svg", "csv")}
         for path, note in notes.items()
+        if note.get("job") == name
     ]
     return {
         "name": name,
@@ -208,52 +198,11 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
         "page": place(page),
         "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,
-        "failure": watch.try_read(here / "jobs" / f"{name}.failed"),
+        "failure": marks.try_read(marks.path(here, name, "failed")),
         "status": status or "not finished",
         "figures": [result for result in results if result["png"]],
         "tables": [result for result in results if result["csv"]],
     }
-
-
-# ------------------------------------------------------------------------------------------ parts of the report
-
-
-class Parts:
-    """Claims, figures and tables as HTML that needs nothing from elsewhere, with links to what they come from."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.start = folder / "notebooks" if "SYNPOS_JOB" in os.environ else Path.cwd()  # where the page lies
-
-    def claims(self, table: "pd.DataFrame", paper: str) -> str:
-        """One paper's claims: the sentence, where it is made, what was measured, and the verdict."""
-        from synpos_lib.workflow import report  # here, since it loads pandas and scipy, which no other page needs
-
-        part = table[table.paper == paper]
-        groups = part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False)
-        notes = {note["stem"]: note for note in report.notes(self.folder)}
-        rows = [group.to_dict("records") for _, group in groups]
-        return self._macro("claims", rows, notes, report.amount, report.COLOURS)
-
-    def results(self, notebook: str) -> str:
-        """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""
-        from synpos_lib.workflow import report
-
-        title, text = notebook, ""
-        if notebook in notebook_names():
-            title, _, text = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n\n")
-        notes = report.notes(self.folder, notebook)
-        jobs = list(dict.fromkeys(note["job"] for note in notes))
-        first = [note for note in notes if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
-        for note in first:
-            if note["path"].parent.name == "figures":
-                note["picture"] = base64.b64encode(small_picture(note["path"].with_suffix(".png"), 1200)).decode()
-        return self._macro("results", title.lstrip("# "), _markdown(text.split("\n|")[0]), len(jobs), first)
-
-    def _macro(self, name: str, *values: object) -> str:
-        base = os.path.relpath(self.folder, self.start)
-        style = f"<style>\n{(HERE / 'report.css').read_text()}</style>"
-        return style + str(getattr(_templates().get_template("parts.html").module, name)(base, *values))
 
 
 def small_picture(path: Path, width: int) -> bytes:

@@ -1,25 +1,20 @@
 """What a job will cost: as measured here, else as recorded and scaled to this machine, else unknown.
 
-One number compares two machines: how many steps of a small convolutional network each makes in a second. It is
-measured once, in three seconds, and kept in outputs/calibration.json, and in the manifest of a recording. Where a
-recording has none, the jobs that have run both there and here are compared.
+The jobs that have run both here and in a recording give the one ratio that scales the times of that recording.
 """
 
 import csv
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from synpos_lib.core import files, runtime
+from synpos_lib.core import runtime
 from synpos_lib.lab import recorded
 from synpos_lib.workflow.profiles import Job
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
 MEASURED = "as measured here"
-MEASURING = 3.0  # seconds that the comparison of machines takes
 
 
 @dataclass
@@ -69,23 +64,15 @@ def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cos
         with path.open() as file:
             rows = {(row["job"], row["parameters"]): row for row in csv.DictReader(file)}
         there = {key: float(row["seconds"]) for key, row in rows.items()}
-        ratio, comparison = _slowness(files.read_json(path.with_name("manifest.json")), there, here)
+        ratio, comparison = 1.0, "not scaled to this machine"
+        if both := here.keys() & there.keys():
+            ratio = sum(here[key] for key in both) / sum(there[key] for key in both)
+            comparison = f"times {ratio:.2f} as of {len(both)} jobs finished here"
         for key, row in rows.items():
             memory, disk = (float(row[name]) if row[name] else None for name in TIMINGS[2:4])
             cost = Cost(there[key] * ratio, memory, disk, f"recorded on {row['hardware']}, {comparison}")
             costs.setdefault(key, cost)
     return costs
-
-
-def _slowness(manifest: dict, there: dict, here: dict) -> tuple[float, str]:
-    """How many times slower this machine is than that of a recording, and in words how that is known."""
-    speed_there, speed_here, both = manifest.get("steps_per_second"), calibration(), here.keys() & there.keys()
-    if speed_there and speed_here:
-        return speed_there / speed_here, f"times {speed_there / speed_here:.2f} for this machine"
-    if both:
-        ratio = sum(here[key] for key in both) / sum(there[key] for key in both)
-        return ratio, f"times {ratio:.2f} as of {len(both)} jobs finished here"
-    return 1.0, "not scaled to this machine"
 
 
 def _covering(values: list[float | None], words: Callable[[list[float]], str]) -> str:
@@ -108,55 +95,3 @@ def memory_for(expected: list[Cost], jobs: int) -> str:
 def disk_for(expected: list[Cost]) -> str:
     """The space that the results of these jobs should need."""
     return _covering([cost.disk_mb for cost in expected], lambda known: f"about {size(sum(known))}")
-
-
-def calibration() -> float | None:
-    """Steps per second of this machine, if they were measured on it."""
-    path = _calibration_file()
-    known = files.read_json(path) if path.exists() else {}
-    return known.get("steps_per_second") if known.get("hardware") == runtime.hardware() else None
-
-
-def calibrate() -> float:
-    """Measure this machine's speed, once."""
-    speed = calibration()
-    if speed is None:
-        print(f"measuring this machine, once, {MEASURING:.0f} s")
-        speed = round(_steps_per_second(), 2)
-        files.write_json(_calibration_file(), {"hardware": runtime.hardware(), "steps_per_second": speed})
-    return speed
-
-
-def calibration_pays(expected: Iterable[Cost]) -> bool:
-    """Whether a recording that knows its machine's speed waits to be scaled by this one's."""
-    speeds = any("steps_per_second" in files.read_json(path) for path in recorded.FOLDER.glob("*/manifest.json"))
-    return speeds and calibration() is None and any(cost.basis.startswith("recorded") for cost in expected)
-
-
-def _calibration_file() -> Path:
-    return runtime.outputs() / "calibration.json"
-
-
-def _steps_per_second() -> float:
-    """Training steps per second of a small convolutional network on noise, with all the cores of one job."""
-    import torch
-    from torch import nn
-
-    runtime.use_threads()
-    where = runtime.device()
-    layers = [nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 128, 3, stride=2), nn.BatchNorm2d(128), nn.ReLU()]
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)).to(where)
-    images = torch.randn(64, 3, 32, 32, device=where)
-
-    def step() -> None:
-        with runtime.autocast(where):
-            loss = network(images).square().mean()
-        loss.backward()
-        loss.item()  # waits for a GPU
-
-    step()  # fills caches
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < MEASURING:
-        step()
-        count += 1
-    return count / (time.perf_counter() - start)

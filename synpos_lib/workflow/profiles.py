@@ -17,7 +17,6 @@ from synpos_lib.lab.parameters import (
 )
 
 Block = dict[str, object]  # parameter → value, or list of values for one job each
-ABOUT: Block = {"gpu_hours": 1.0, "date": "2026-11-27", "basis": "", "not_counted": ""}  # keys of `about:`, as examples
 
 
 @dataclass(frozen=True)
@@ -48,23 +47,11 @@ def read_profile(profile: str) -> dict[str, list[Block]]:
 
 
 def gpu_hours(profile: str) -> str:
-    """What the whole profile costs on a GPU, as its `about:` block says; empty for one that needs none."""
-    about, where = _read(profile).get("about"), f"the block 'about' of profile '{profile}'"
-    if about is None:
-        return ""
-    if not isinstance(about, dict):
-        raise Problem(f"{where} must be `name: value` lines")
-    for name in [*about, *ABOUT]:
-        if name not in ABOUT:
-            raise Problem(f"unknown key '{name}' in {where} ({suggest(name, ABOUT)})")
-        if name not in about:
-            raise Problem(f"{where} lacks '{name}': add it")
-        check_value(name, about[name], Parameter(name, ABOUT[name], ""), where)
-    hours = f"{about['gpu_hours']:,} ({about['gpu_hours'] / 24:,.1f} days)"
-    return (
-        f"GPU-hours: about {hours} for the whole profile '{profile}', estimated on {about['date']} from "
-        f"{about['basis']}; not counted: {about['not_counted']}"
-    )
+    """What the whole profile costs on a GPU, as the text `about:` in it says; empty for one that needs none."""
+    about = _read(profile).get("about", "")
+    if not isinstance(about, str):
+        raise Problem(f"'about' in profile '{profile}' must be text: what the profile costs, when and how estimated")
+    return about
 
 
 def _read(profile: str) -> dict:

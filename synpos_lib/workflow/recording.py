@@ -33,7 +33,6 @@ def record(profile: str, name: str) -> Path:
     once = [step for step in steps.values() if notebooks.count(step.job.notebook) == 1]
     notes = {path: report.read_note(path) for step in once for path in sorted(here.glob(f"*/{step.name}.*.json"))}
     runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]
-    speed = planner.calibrate()
     target = recorded.FOLDER / name
     shutil.rmtree(target, ignore_errors=True)
     manifest = {
@@ -43,7 +42,6 @@ def record(profile: str, name: str) -> Path:
         "commits": sorted({step.mark["provenance"]["commit"] for step in steps.values()}),
         "hardware": sorted({step.mark["provenance"]["hardware"] for step in steps.values()}),
         "seconds": round(sum(step.mark["seconds"] for step in steps.values()), 1),
-        "steps_per_second": speed,
         "tables": {},
         "figures": {},
         "runs": {run.name: _about(run) for run in runs},

@@ -1,12 +1,14 @@
 """What the report is made of: the claims of the papers beside what was measured, and every figure and table, verified.
 
     table = report.claims(folder)              # a row per claim and measurement; claims that nobody measured included
-    pages.Parts(folder).claims(table, "CLSP")  # as HTML
+    Parts(folder).claims(table, "CLSP")        # as HTML
 
 No number is typed by hand: sentences and their places are in published/claims.csv, numbers in the tables named
 `claims` that the notebooks keep. A file that is not as its notebook left it is refused, and so is an edited run.
 """
 
+import base64
+import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,9 +18,10 @@ import pandas as pd
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import read_run
-from synpos_lib.lab.parameters import REPORT
+from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
 from synpos_lib.results import claims as rules
 from synpos_lib.results import published
+from synpos_lib.workflow import marks, pages
 
 COLOURS = dict(zip(rules.VERDICTS, ("#00796B", "#C77700", "#6F7C99", "#CC3311", "#B4B4B4"), strict=True))
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
@@ -39,19 +42,13 @@ def read_note(path: Path) -> dict:
     return {"order": 0, **note, "path": path, "stem": path.stem}
 
 
-def planned_jobs(folder: Path) -> list[str] | None:
-    """The jobs of this profile; None when its notebooks were only run by hand."""
-    plan = folder / "plan.json"
-    return list(files.read_json(plan)["jobs"]) if plan.exists() else None
-
-
 def notes(folder: Path, notebook: str = "") -> list[dict]:
     """The notes of everything that a notebook (or all, but the report) has kept in this profile, in its order."""
-    jobs = planned_jobs(folder)
+    jobs = marks.planned(folder)
     chosen = []
-    for path in sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")]):
+    for path in marks.note_paths(folder):
         note = files.read_json(path)
-        current = jobs is None or note["job"] in jobs  # else it is left from another plan
+        current = not jobs or note["job"] in jobs  # else it is left from another plan
         if current and note["notebook"] != REPORT and notebook in ("", note["notebook"]):
             chosen.append(read_note(path))
     return sorted(chosen, key=lambda note: (note["notebook"], note["job"], note["order"]))
@@ -133,10 +130,10 @@ def amount(row: dict) -> str:
 
 def cost(folder: Path) -> pd.DataFrame:
     """What each notebook took in this profile: jobs, time, memory, disk."""
-    jobs = planned_jobs(folder)
-    paths = [path for path in sorted(folder.glob("jobs/*.json")) if jobs is None or path.stem in jobs]
-    marks = pd.DataFrame([files.read_json(path) for path in paths], columns=["notebook", *MEASURES])
-    groups = marks[marks.notebook != REPORT].groupby("notebook")
+    jobs = marks.planned(folder)
+    paths = [path for path in sorted(folder.glob("jobs/*.json")) if not jobs or path.stem in jobs]
+    done = pd.DataFrame([files.read_json(path) for path in paths], columns=["notebook", *MEASURES])
+    groups = done[done.notebook != REPORT].groupby("notebook")
     table = groups.agg(jobs=("seconds", "size"), **{name: (name, function) for name, function in MEASURES.items()})
     return table.rename(columns={"memory_mb": "peak memory, MB", "disk_mb": "written, MB"})
 
@@ -156,8 +153,8 @@ def caveats(folder: Path) -> list[str]:
     """What to know before the verdicts are read: on which images they rest, and what is missing."""
     data = sorted({str(note["parameters"]["dataset"]) for note in notes(folder) if "dataset" in note["parameters"]})
     sentences = [f"Measured on: {', '.join(data) or 'nothing yet'}."]
-    jobs = planned_jobs(folder) or []
-    missing = [name for name in jobs if not name.startswith(REPORT) and not (folder / "jobs" / f"{name}.json").exists()]
+    jobs = marks.planned(folder)
+    missing = [name for name in jobs if not name.startswith(REPORT) and not marks.path(folder, name).exists()]
     if missing:
         sentences.append(f"{len(missing)} of {len(jobs)} jobs of this profile are not finished: {', '.join(missing)}.")
     return sentences
@@ -166,3 +163,40 @@ def caveats(folder: Path) -> list[str]:
 def total(costs: pd.DataFrame) -> str:
     """The whole cost in words."""
     return f"{int(costs.jobs.sum())} jobs, {runtime.minutes(costs.seconds.sum())} of work"
+
+
+# ------------------------------------------------------------------------------------------------------ as HTML
+
+
+class Parts:
+    """Claims, figures and tables as HTML that needs nothing from elsewhere, with links to what they come from."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.start = folder / "notebooks" if "SYNPOS_JOB" in os.environ else Path.cwd()  # where the page lies
+
+    def claims(self, table: pd.DataFrame, paper: str) -> str:
+        """One paper's claims: the sentence, where it is made, what was measured, and the verdict."""
+        part = table[table.paper == paper]
+        groups = part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False)
+        origin = {note["stem"]: note for note in notes(self.folder)}
+        rows = [group.to_dict("records") for _, group in groups]
+        return self._macro("claims", rows, origin, amount, COLOURS)
+
+    def results(self, notebook: str) -> str:
+        """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""
+        title, text = notebook, ""
+        if notebook in notebook_names():
+            title, _, text = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n\n")
+        everything = notes(self.folder, notebook)
+        jobs = list(dict.fromkeys(note["job"] for note in everything))
+        first = [note for note in everything if note["job"] == jobs[0] and not note["stem"].endswith(".claims")]
+        for note in first:
+            if note["path"].parent.name == "figures":
+                note["picture"] = base64.b64encode(pages.small_picture(note["path"].with_suffix(".png"), 1200)).decode()
+        return self._macro("results", title.lstrip("# "), pages.markdown(text.split("\n|")[0]), len(jobs), first)
+
+    def _macro(self, name: str, *values: object) -> str:
+        base = os.path.relpath(self.folder, self.start)
+        style = f"<style>\n{(pages.HERE / 'report.css').read_text()}</style>"
+        return style + str(getattr(pages.template("parts.html").module, name)(base, *values))

@@ -1,13 +1,11 @@
 """What the command line prints while jobs run, from the files that they leave, wherever they run."""
 
-import contextlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synpos_lib.core import runtime
-from synpos_lib.workflow import planner
+from synpos_lib.workflow import marks, planner
 
 if TYPE_CHECKING:
     from synpos_lib.workflow.graph import Step
@@ -29,8 +27,8 @@ class Report:
     def look(self) -> None:
         """Print what has changed since the last look."""
         for name in self._left():
-            step, path = self.waiting[name], self.here / "jobs" / name
-            running, mark, failure = (try_read(Path(f"{path}.{kind}")) for kind in ("running", "json", "failed"))
+            step, kinds = self.waiting[name], ("running", "json", "failed")
+            running, mark, failure = (marks.try_read(marks.path(self.here, name, kind)) for kind in kinds)
             if name not in self.started and running:
                 self.started[name] = time.monotonic(), ""
                 expected = "" if step.cost.seconds is None else f", takes {planner.time_for([step.cost], 1)}"
@@ -57,7 +55,7 @@ class Report:
         """Report unfinished jobs, and return the exit status."""
         for name in self.started.keys() - self.done - self.failed:
             self.failed.add(name)
-            print(f"{self.number[name]} ended without a word (killed, out of memory, or the disk is full?): see {log}")
+            print(f"{self.number[name]} ended without an error (killed? out of memory? disk full?): see {log}")
         left = self._left()
         blocked = [name for name in left if self._stands_on_failure(name)]
         if blocked:
@@ -69,19 +67,6 @@ class Report:
     def _stands_on_failure(self, name: str) -> bool:
         above = [other for other in self.waiting[name].after if other in self.waiting]
         return any(other in self.failed or self._stands_on_failure(other) for other in above)
-
-
-def try_read(path: Path) -> dict:
-    """JSON, or nothing where it is missing (yet) or unreadable."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text())
-    return {}
-
-
-def notes(folder: Path) -> dict[Path, dict]:
-    """The note beside every figure and table of a profile, where it can be read."""
-    paths = sorted([*folder.glob("figures/*.json"), *folder.glob("tables/*.json")])
-    return {path: note for path in paths if (note := try_read(path))}
 
 
 def _last_error(log: Path) -> str:

@@ -179,6 +179,7 @@ TOGETHER = ("clsp-simclr", "mocov2", "byol", "swav", "barlow", "supcon")
 def worker(rank, port, folder):
     torch.set_num_threads(1)
     runtime.fast_bf16 = lambda kind: False
+    runtime.device = lambda: torch.device("cpu")  # one GPU cannot serve two processes
     add_tiny_encoder()
     os.environ.update(WORLD_SIZE="2", RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

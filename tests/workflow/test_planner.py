@@ -1,7 +1,6 @@
 """Costs: measured before recorded before unknown; a recording is scaled by one ratio."""
 
 import csv
-import json
 import time
 
 import pytest
@@ -25,11 +24,7 @@ def folders(tmp_path, monkeypatch):
     return tmp_path
 
 
-def calibrated(folder, speed: float, hardware: str = HERE) -> None:
-    files.write_json(folder / "outputs" / "calibration.json", {"hardware": hardware, "steps_per_second": speed})
-
-
-def record(folder, seconds: dict[str, float], **manifest) -> None:
+def record(folder, seconds: dict[str, float]) -> None:
     place = folder / "recorded" / "there"
     place.mkdir(parents=True)
     with (place / "timings.csv").open("w") as file:
@@ -37,7 +32,6 @@ def record(folder, seconds: dict[str, float], **manifest) -> None:
         rows.writerow(planner.TIMINGS)
         for each in (TRAINING, OTHER):
             rows.writerow([each.name, seconds[each.name], 500, "", THERE, planner.digest(each.parameters)])
-    (place / "manifest.json").write_text(json.dumps(manifest))
 
 
 def mark(of: Job, seconds: float, **changes) -> dict:
@@ -55,18 +49,8 @@ def test_a_measurement_with_these_parameters_comes_first(folders):
     assert cost(other, {}) == planner.Cost(100.0, 500, None, f"recorded on {THERE}, not scaled to this machine")
 
 
-def test_a_recording_is_scaled_by_how_fast_both_machines_are(folders):
-    record(folders, {"07": 100.0, "08": 10.0}, steps_per_second=90.0)
-    assert "not scaled" in cost().basis
-    calibrated(folders, 20.0)
-    assert cost().seconds == pytest.approx(450) and cost().basis == f"recorded on {THERE}, times 4.50 for this machine"
-    calibrated(folders, 20.0, hardware="a machine of yesterday")
-    assert cost().seconds == 100
-
-
-def test_without_its_speed_a_recording_is_scaled_by_the_jobs_that_ran_in_both_places(folders):
-    record(folders, {"07": 100.0, "08": 10.0}, calibration={"small": 40.0})  # as recordings once had it
-    calibrated(folders, 20.0)
+def test_a_recording_is_scaled_by_the_jobs_that_ran_in_both_places(folders):
+    record(folders, {"07": 100.0, "08": 10.0})
     assert "not scaled" in cost().basis
     marks = [("08", mark(OTHER, 25.0)), ("07", mark(TRAINING, 9.0, parameters={"profile": "p", "epochs": 1}))]
     scaled = planner.costs([TRAINING], marks)["07"]
@@ -82,26 +66,6 @@ def test_only_a_measurement_is_believed_like_one():
 def test_what_nobody_knows_is_unknown():
     assert cost() == planner.Cost() and str(planner.Cost()) == "time unknown"
     assert cost(mark(TRAINING, 7.0, parameters={})).basis == "as measured here with other parameters"
-
-
-def test_this_machine_is_measured_once_and_only_where_a_recording_can_be_compared(folders, monkeypatch, capsys):
-    speeds = iter([4.0, 5.0])
-    monkeypatch.setattr(planner, "_steps_per_second", lambda: next(speeds))
-    record(folders, {"07": 100.0, "08": 10.0}, steps_per_second=8.0)
-    assert planner.calibration_pays([cost()]) and not planner.calibration_pays([cost(mark(TRAINING, 7.0))])
-    assert planner.calibrate() == planner.calibrate() == planner.calibration() == 4.0
-    assert capsys.readouterr().out.count("measuring this machine, once") == 1
-    assert cost().seconds == 200 and not planner.calibration_pays([cost()])
-    monkeypatch.setattr(planner.runtime, "hardware", lambda: "a new machine")
-    assert planner.calibration() is None and planner.calibrate() == 5.0
-    (folders / "recorded" / "there" / "manifest.json").write_text("{}")
-    monkeypatch.setattr(planner.runtime, "hardware", lambda: "a third machine")
-    assert not planner.calibration_pays([cost()])
-
-
-def test_the_benchmark_counts_its_steps(monkeypatch):
-    monkeypatch.setattr(planner, "MEASURING", 0.05)
-    assert planner._steps_per_second() > 0
 
 
 def step(name: str, why: str = "not done yet", cost: planner.Cost | None = None) -> workflow.Step:

@@ -33,7 +33,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
-    monkeypatch.setattr(planner, "_steps_per_second", lambda: 4.0)
     write_notebook(tmp_path, "01_a", "from synpos_lib import tables")
     write_notebook(tmp_path, "02_b", "x = 1")
     (tmp_path / "graph.yaml").write_text("01_a: []\n02_b: [01_a]\n")
@@ -60,7 +59,6 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
     assert target == folder / "recorded" / "laptop"
     manifest = json.loads((target / "manifest.json").read_text())
     assert manifest["command"] == "./run_all.sh p" and manifest["seconds"] == 5.0
-    assert manifest["steps_per_second"] == 4.0
     assert manifest["commits"] and manifest["hardware"] and set(manifest["jobs"]) == {"01_a", "02_b"}
     run = manifest["runs"]["run-of-01_a"]
     assert run["data"] == "1234" and run["metrics"] and run["commit"] and run["hardware"]

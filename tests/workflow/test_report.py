@@ -83,7 +83,7 @@ def test_numbers_are_written_as_what_they_are(folder):
 
 
 def test_every_number_leads_to_its_page_its_table_and_its_runs(folder):
-    page = pages.Parts(folder)
+    page = report.Parts(folder)
     page.start = folder / "notebooks"
     text = page.claims(report.claims(folder), "CLSP") + page.results("08_linear_and_knn")
     links = set(re.findall(r'href="([^"]+)"', text))
