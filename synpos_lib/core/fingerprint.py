@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from synpos_lib.core.files import sha256
+
+_digest = cache(sha256)
 LIBRARY = Path(__file__).resolve().parents[1]
 SCIENCE = ("data", "methods", "results", "train", "diffusion", "evaluate", "mixing", "experiments")
 SHOWING = (*SCIENCE, "core", "lab")  # the rooms that decide how a notebook looks
@@ -44,7 +47,7 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool 
     digest = hashlib.sha256(repr(_spelling(tree)).encode() if shown else _meaning(tree).encode())
     for path in filter(None, map(_file, names)):
         data = sorted(file for pattern in _read(path).data for file in path.parent.glob(pattern))
-        parts = [_read(path).meaning, *(_bytes(file, file.stat().st_mtime_ns) for file in data)]
+        parts = [_read(path).meaning, *(_digest(file) for file in data)]
         digest.update(f"\n{path.relative_to(LIBRARY)} {' '.join(parts)}".encode())
     return digest.hexdigest()[:16]
 
@@ -86,12 +89,8 @@ def _modules(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
 
 
-def _read(file: Path) -> Module:
-    return _module(file, file.stat().st_mtime_ns)
-
-
 @cache
-def _module(file: Path, stamp: int) -> Module:
+def _read(file: Path) -> Module:
     tree = ast.parse(file.read_text(), str(file))
     names, meaning = aliases(tree), _meaning(tree)  # which changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -100,11 +99,6 @@ def _module(file: Path, stamp: int) -> Module:
     data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
     patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))
     return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), patterns)
-
-
-@cache
-def _bytes(path: Path, stamp: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def aliases(part: ast.AST) -> list[tuple[str, str]]:

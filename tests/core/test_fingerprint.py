@@ -63,8 +63,8 @@ def library(tmp_path, monkeypatch):
     def write(name, text):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-        fingerprint._module.cache_clear()
-        fingerprint._bytes.cache_clear()
+        fingerprint._read.cache_clear()
+        fingerprint._digest.cache_clear()
 
     for name, text in SOURCES.items():
         write(name, text)
@@ -188,7 +188,7 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "LIBRARY", copy)
 
     def codes():
-        fingerprint._module.cache_clear()
+        fingerprint._read.cache_clear()
         jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in profiles.jobs("quick")}
         names = ("05_synthetic_positives", "08_linear_and_knn")
         return jobs | {f"recorded {name}": recorded.results_code(name) for name in names}
