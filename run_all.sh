@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Set up an environment if there is none, then hand over to synpos_lib/cli.py. `./run_all.sh --help` says what to say.
+# Set up an environment if there is none, then start the command line, synpos_lib/workflow/cli.py. `./run_all.sh --help` lists its commands.
 set -euo pipefail
-for place in SYNPOS_DATA SYNPOS_OUTPUTS; do # what is relative is meant from here, and jobs run elsewhere
+for place in SYNPOS_DATA SYNPOS_OUTPUTS; do # relative to this folder: jobs run in others
     if [[ -n "${!place:-}" && "${!place}" != [/~]* ]]; then export "$place=$PWD/${!place}"; fi
 done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-# An activated environment that has what is needed is used as it is.
+# An active environment that meets the requirements is used as it is.
 active="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"
 if [[ -n "$active" && "$active" != "$PWD/.venv" && -x "$active/bin/python" ]]; then
     if lacks="$("$active/bin/python" -m synpos_lib.workflow.environment test 2>/dev/null)"; then
@@ -17,7 +17,7 @@ if [[ -n "$active" && "$active" != "$PWD/.venv" && -x "$active/bin/python" ]]; t
     echo "The active environment $active lacks ${lacks//$'\n'/, }: using .venv instead." >&2
 fi
 
-# .venv, made by this script; its stamp says that it was finished, and from which list.
+# .venv, made by this script; its stamp is a copy of the list that it was finished from.
 stamp=".venv/made-from-requirements.lock"
 if cmp -s requirements.lock "$stamp" && [[ -x .venv/bin/python ]]; then
     exec .venv/bin/python -m synpos_lib.workflow.cli "$@"
@@ -45,8 +45,8 @@ pip=(.venv/bin/python -m pip --disable-pip-version-check)
         sub(/^ *(Downloading|Using cached|Processing|Requirement already satisfied:) /, ""); size = $2 ~ /^[(]/ ? $2 " " $3 : ""
         sub(/.*\//, "", $1); printf "  [%d of at most %d] %s %s\n", ++n, total, $1, size; fflush() }
     /^Installing/ { print "  Unpacking; this takes a few minutes."; fflush() }'
-if broken="$(.venv/bin/python -m synpos_lib.workflow.environment --half-made)"; then :; else
-    echo "Mending ${broken//$'\n'/, }."
+if broken="$(.venv/bin/python -m synpos_lib.workflow.environment --incomplete)"; then :; else
+    echo "Repairing ${broken//$'\n'/, }."
     "${pip[@]}" install --quiet --ignore-installed --no-deps $broken
 fi
 echo "$PWD" > "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/synpos.pth"

@@ -1,1 +1,1 @@
-"""Runs, files, seeds, devices, fingerprints and errors: what everything stands on."""
+"""Runs, files, seeds, devices, fingerprints and errors, for all other rooms."""

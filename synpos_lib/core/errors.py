@@ -1,11 +1,11 @@
-"""Errors that teach: one sentence with the problem, its place and its mend."""
+"""Errors for the reader: one sentence with the problem, its place and the remedy."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class Problem(ValueError):
-    """A problem that the reader can mend; the command line shows its one sentence without a traceback."""
+    """A problem that the reader can solve; the command line shows its one sentence without a traceback."""
 
 
 def suggest(word: object, options: Iterable[object]) -> str:

@@ -1,8 +1,8 @@
-"""What code means, as short hashes, so that a result depends on the code that computes it and on nothing else.
+"""Fingerprints of code: short hashes that change when a computation changes, and only then.
 
-Covered are the modules that a result names and every library module that these import, wherever the import stands, for
-more than a type annotation. The meaning of a module leaves out docstrings, comments, formatting, type annotations,
-import statements, the words of errors and what is printed; an imported name counts as what it stands for.
+A fingerprint covers the modules that a result names and every library module that these import for more than a type
+annotation. It leaves out docstrings, comments, formatting, type annotations, import statements, error messages and
+printed text; an imported name counts as its full origin.
 """
 
 import ast
@@ -14,14 +14,13 @@ from typing import NamedTuple
 
 from synpos_lib.core.files import sha256
 
-_digest = cache(sha256)
 LIBRARY = Path(__file__).resolve().parents[1]
 SCIENCE = ("data", "methods", "results", "train", "diffusion", "evaluate", "mixing", "experiments")
-SHOWING = (*SCIENCE, "core", "lab")  # the rooms that decide how a notebook looks
+DISPLAY = (*SCIENCE, "core", "lab")  # the rooms that decide how a notebook looks
 
 
 class Module(NamedTuple):
-    """What is known of one file of code."""
+    """One source file, as far as fingerprints need it."""
 
     meaning: str
     imports: frozenset[str]  # library modules
@@ -37,14 +36,14 @@ def code_fingerprint(*modules: str) -> dict[str, str]:
     return {path.relative_to(LIBRARY).as_posix(): _read(path).meaning for path in paths}
 
 
-def source_fingerprint(source: str, modules: Iterable[str] = (), *, shown: bool = False) -> str:
+def source_fingerprint(source: str, modules: Iterable[str] = (), *, display: bool = False) -> str:
     """Fingerprint of a piece of code, such as a notebook's cells, and of what it and further modules compute with.
 
-    The data files of these modules count too. With `shown`, so does what the code prints, draws and says.
+    The data files of these modules count too. With `display`, so does all that decides what the code shows.
     """
     tree = ast.parse(source)
-    names = closure({*modules, *imports(source)}, SHOWING if shown else SCIENCE)
-    digest = hashlib.sha256(repr(_spelling(tree)).encode() if shown else _meaning(tree).encode())
+    names = closure({*modules, *imports(source)}, DISPLAY if display else SCIENCE)
+    digest = hashlib.sha256(repr(_spelling(tree)).encode() if display else _meaning(tree).encode())
     for path in filter(None, map(_file, names)):
         data = sorted(file for pattern in _read(path).data for file in path.parent.glob(pattern))
         parts = [_read(path).meaning, *(_digest(file) for file in data)]
@@ -89,20 +88,23 @@ def _modules(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
 
 
+_digest = cache(sha256)
+
+
 @cache
 def _read(file: Path) -> Module:
     tree = ast.parse(file.read_text(), str(file))
-    names, meaning = aliases(tree), _meaning(tree)  # which changes the tree
+    names, meaning = aliases(tree), _meaning(tree)  # in this order: the second changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    everything = file.name == "__init__.py"  # since it imports for others
-    origins = [origin for name, origin in names if everything or uses & {name, origin} or name == origin]
+    reexports = file.name == "__init__.py"
+    origins = [origin for name, origin in names if reexports or uses & {name, origin} or name == origin]
     data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
     patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))
     return Module(hashlib.sha256(meaning.encode()).hexdigest()[:16], _modules(origins), patterns)
 
 
 def aliases(part: ast.AST) -> list[tuple[str, str]]:
-    """Every name that code imports, and in full what it stands for; what only a type checker imports is left out."""
+    """Every imported name with its full origin; imports for the type checker alone are left out."""
     match part:
         case ast.Import():
             return [(alias.asname or alias.name, alias.name) for alias in part.names]
@@ -114,7 +116,7 @@ def aliases(part: ast.AST) -> list[tuple[str, str]]:
 
 
 def _meaning(tree: ast.Module) -> str:
-    """Code in one fixed spelling, the same for every version of Python, without what changes no result."""
+    """Code in one fixed spelling, the same in every version of Python, without the parts that change no result."""
     origins = {name: origin for name, origin in aliases(tree) if not origin.startswith(f"{LIBRARY.name}.core")}
     return repr(_spelling(_Meaning(origins).visit(tree)))
 
@@ -132,10 +134,10 @@ def _spelling(part: object) -> object:
 
 
 class _Meaning(ast.NodeTransformer):
-    """Takes out of a syntax tree what changes no result."""
+    """Removes the parts of a syntax tree that change no result."""
 
     def __init__(self, origins: dict[str, str]):
-        self.origins = origins  # what each imported name stands for
+        self.origins = origins  # of the imported names
 
     def visit(self, node: ast.AST) -> ast.AST | None:
         match node:

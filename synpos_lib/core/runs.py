@@ -141,7 +141,7 @@ def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -
                 _make_room(folder, config)
             if not _is_done(folder, config):
                 break
-            _lock(lock, fcntl.LOCK_SH)  # another process has finished it meanwhile, or it was moved back
+            _lock(lock, fcntl.LOCK_SH)  # since another process has finished it, or it was moved back
         run = Run(folder, config)
         if run.done:
             print(f"run '{run.name}': reused, same configuration and code (computed in {run.results['seconds']:.0f} s)")
@@ -158,7 +158,7 @@ def _lock(lock: TextIO, kind: int) -> None:
     try:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"run '{Path(lock.name).name}': another process is making it; waiting for that one", flush=True)
+        print(f"run '{Path(lock.name).name}': another process is computing it; waiting", flush=True)
         fcntl.flock(lock, kind)
 
 

@@ -31,7 +31,7 @@ def outputs() -> Path:
 
 
 def in_batch() -> bool:
-    """Whether this is no live session: a papermill job, or output that goes to no terminal and no notebook."""
+    """Whether nobody watches: a papermill job, or output that goes to neither a terminal nor a notebook."""
     return "SYNPOS_JOB" in os.environ or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
 
 
@@ -66,7 +66,7 @@ COMPILE_FROM = 5000  # steps of a training: compiling takes about a minute and m
 
 
 def fits(size: int, where: "torch.device | str") -> bool:
-    """Whether so many bytes of data may stay on the GPU: at most DATA_SHARE of its free memory."""
+    """Whether data of `size` bytes may stay on the GPU: at most DATA_SHARE of its free memory."""
     import torch
 
     if torch.device(where).type != "cuda":
@@ -134,7 +134,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Go on from a stored random state."""
+    """Set the global random state to a stored one."""
     import numpy
     import torch
 
@@ -200,7 +200,7 @@ def hardware() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """What a result is made with: commit, versions, hardware, precision, time."""
+    """The origin of a result: commit, versions, hardware, precision, time."""
     import torch
 
     kind = device().type

@@ -87,7 +87,7 @@ class Notebook:
 
 
 def _indexed(frame: DataFrame) -> bool:
-    """Whether the index says something: it has a name or several levels."""
+    """Whether the index carries information: it has a name or several levels."""
     return frame.index.name is not None or frame.index.nlevels > 1
 
 

@@ -1,4 +1,4 @@
-"""The notebooks as files: which there are, what each declares in its parameters cell, and which comes after which."""
+"""The notebooks as files: their names, code and declared parameters, and which builds on which."""
 
 import ast
 import json
@@ -12,7 +12,7 @@ from synpos_lib.core import fingerprint, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.methods import METHODS
 
-REPORT = "13_report"  # the notebook that gathers what the others have kept
+REPORT = "13_report"  # the notebook that gathers the results of the others
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def read_yaml(path: Path) -> object:
         raise Problem(f"{path} cannot be read: {error}") from error
 
 
-def comes_after() -> dict[str, list[str]]:
-    """Which notebook comes after which, from graph.yaml, checked against the notebooks that exist."""
+def predecessors() -> dict[str, list[str]]:
+    """The notebooks that each one builds on, from graph.yaml, checked against the notebooks that exist."""
     path = notebooks_folder() / "graph.yaml"
     after = read_yaml(path)
     if not isinstance(after, dict) or not all(isinstance(names, list) for names in after.values()):
@@ -145,7 +145,7 @@ def comes_after() -> dict[str, list[str]]:
 
 
 def method_modules(source: str, names: Iterable[object] = ()) -> set[str]:
-    """The files of the methods that code can train, which are loaded by name: those among the names, else all."""
+    """The modules of the methods that `source` can train, which it loads by name: those in `names`, else all."""
     if "synpos_lib.methods" not in fingerprint.closure(fingerprint.imports(source)):
         return set()
     chosen = {METHODS[name].module for name in names if isinstance(name, str) and name in METHODS}

@@ -3,7 +3,7 @@
     recorded.load("08_linear_and_knn.linear")   # rows of every recording that has this table
 
 A row is marked `changed` when code that computes its number has changed since: the library's science, and the cells of
-the notebooks on the way to it, but not what only draws, asks or shows.
+the notebooks that it builds on, but not code that only draws or displays.
 """
 
 import ast
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
 MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
-_CHANGING = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
+_MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
 
 
 def load(table: str) -> "pd.DataFrame":
@@ -44,21 +44,21 @@ def load(table: str) -> "pd.DataFrame":
 
 def results_code(notebook: str) -> str:
     """Fingerprint of the code that a notebook's numbers come from, that of the notebooks before it included."""
-    after = parameters.comes_after()
+    after = parameters.predecessors()
     chain = [notebook]
     for name in chain:  # which grows meanwhile
         chain += [other for other in after.get(name, []) if other not in chain]
-    source = "\n".join(cell for name in sorted(chain) for cell in computing(parameters.code_cells(name)))
+    source = "\n".join(cell for name in sorted(chain) for cell in result_cells(parameters.code_cells(name)))
     return fingerprint.source_fingerprint(source, parameters.method_modules(source))
 
 
 def sources_code(sources: list[str]) -> str:
-    """Fingerprint of the code behind numbers that no notebook computes, such as a sitting's (tests/gpu)."""
+    """Fingerprint of the code behind numbers that no notebook computes, such as those of tests/gpu."""
     return fingerprint.source_fingerprint("\n".join((runtime.REPOSITORY / path).read_text() for path in sources))
 
 
-def computing(cells: list[str]) -> list[str]:
-    """The cells of a notebook that its numbers come from.
+def result_cells(cells: list[str]) -> list[str]:
+    """The cells that a notebook's numbers come from.
 
     Such a cell keeps a table, or sets a name that such a cell reads later, or uses the library's science and keeps no
     figure: it may train what a later notebook reads.
@@ -76,14 +76,14 @@ def computing(cells: list[str]) -> list[str]:
     for cell, tree, words in zip(reversed(cells), reversed(trees), reversed(vocabulary), strict=True):
         science = any(fingerprint.room(word) in fingerprint.SCIENCE for word in words)
         reads, writes = _names(compile(cell, "cell", "exec"))
-        if "nb.table" in words or (science and "nb.figure" not in words) or (writes | _changed(tree)) & needs:
+        if "nb.table" in words or (science and "nb.figure" not in words) or (writes | _mutations(tree)) & needs:
             selection.insert(0, cell)
             needs = (needs - writes) | reads
     return selection
 
 
 def _words(part: ast.AST, origins: dict[str, str], functions: dict[str, set[str]]) -> set[str]:
-    """What a piece of code uses: names, in full if they are imported, and attributes as `nb.table`."""
+    """The names in a piece of code, imported ones with their full origin, and attributes such as `nb.table`."""
     nodes = [*ast.walk(part)]
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     words = {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
@@ -91,7 +91,7 @@ def _words(part: ast.AST, origins: dict[str, str], functions: dict[str, set[str]
 
 
 def _names(code: CodeType) -> tuple[set[str], set[str]]:
-    """The global names that code reads before it sets them, and those that it sets; compiled code has them in order."""
+    """The global names that code reads before it sets them, and those that it sets; compiled code keeps their order."""
     reads: set[str] = set()
     writes: set[str] = set()
     for step in dis.get_instructions(code):
@@ -104,8 +104,8 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
     return reads, writes
 
 
-def _changed(tree: ast.Module) -> set[str]:
+def _mutations(tree: ast.Module) -> set[str]:
     """The names whose contents code changes in place: `x[0] = 1`, `x.field = 1`, `x.append(1)`."""
     places = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)]
-    stores = [n for n in places if isinstance(n.ctx, ast.Store) or getattr(n, "attr", "") in _CHANGING]
+    stores = [n for n in places if isinstance(n.ctx, ast.Store) or getattr(n, "attr", "") in _MUTATORS]
     return {node.value.id for node in stores if isinstance(node.value, ast.Name)}

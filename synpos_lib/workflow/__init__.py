@@ -1,1 +1,1 @@
-"""What runs the notebooks: command line, graph, jobs, profiles, pages, report."""
+"""The machinery around the notebooks: command line, graph, jobs, profiles, pages, report."""

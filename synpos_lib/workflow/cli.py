@@ -1,4 +1,4 @@
-"""The command line, `./run_all.sh`: its words, what they start, and errors as one sentence."""
+"""The command line, `./run_all.sh`: its arguments, what they start, and errors as one sentence."""
 
 import argparse
 import io
@@ -25,23 +25,48 @@ HELP = """WHAT is one of
 EPILOG = """What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
-OPTIONS = {
-    "--only": "these notebooks, and what they need that is not finished",
-    "--from": "this notebook and all that follow",
-    "--dry-run": "print what would run, with which parameters, why, and the time, memory and disk it should take",
-    "--jobs": "run N notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)",
-    "--retrain": "train where shipped weights would be used; later starts use what was trained",
-    "--download": "allow datasets to be downloaded into the folder named by SYNPOS_DATA",
-    "--as": "with record: the name to keep it under (default: the profile's)",
-    "--help": "show this",
-}
-WITHOUT_PROFILE = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # other words, and what each needs
+COMMANDS = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # with their arguments
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 TIME_OF_TESTS = "The tests take about 5 minutes on two cores with AVX-512, and 10 to 12 without."
 NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
 NUMERIC += ["core/test_runtime.py", "data/test_corruptions.py", "data/test_views.py"]
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
-NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # it would ask the network
+NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # no request to the network
+
+
+def _matching(pattern: str, rule: str) -> Callable[[str], str]:
+    """A type for argparse: text that matches a pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"must be {rule}, not '{text}'")
+        return text
+
+    return check
+
+
+NOTEBOOKS = _matching(".*[^,].*", "notebooks, as in `--only 02,07`")
+NUMBER = _matching("0*[1-9][0-9]*", "a whole number from 1")
+NAME = _matching(r"\w[\w.-]*", "a plain name of letters, digits, '.', '_' and '-'")
+SWITCH = {"action": "store_true"}
+OPTIONS: dict[str, tuple[str, dict]] = {  # help, and what argparse needs
+    "--only": (
+        "run these notebooks and the unfinished ones that they build on",
+        {"metavar": "02,07", "type": NOTEBOOKS, "action": "append", "default": []},
+    ),
+    "--from": ("run this notebook and all that follow", {"metavar": "05", "dest": "start"}),
+    "--dry-run": ("print what would run and why, with parameters and expected time, memory and disk", SWITCH),
+    "--jobs": (
+        "run N notebooks at once, sharing the cores (default: one per core, at most 4; with a GPU 1)",
+        {"metavar": "N", "type": NUMBER},
+    ),
+    "--retrain": ("train where shipped weights would be used; later starts use the new weights", SWITCH),
+    "--download": ("allow datasets to be downloaded into the folder named by SYNPOS_DATA", SWITCH),
+    "--as": (
+        "with record: the name of the recording (default: the profile's)",
+        {"metavar": "NAME", "dest": "name", "type": NAME},
+    ),
+}
 
 
 def usual_jobs() -> int:
@@ -56,62 +81,43 @@ class Parser(argparse.ArgumentParser):
         raise Problem(f"{message.removeprefix('argument ')} (see ./run_all.sh --help)")
 
 
-def parser() -> Parser:
+def parser(profiles: list[str]) -> Parser:
     """The parser of the command line, with its help."""
-    from synpos_lib.workflow.profiles import profile_names
-
     parser = Parser(
         usage="./run_all.sh [WHAT] [options] [-- options for Snakemake]",
-        description=HELP.format(profiles=", ".join(profile_names())),
+        description=HELP.format(profiles=", ".join(profiles)),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    notebooks = _matching(".*[^,].*", "notebooks, as in `--only 02,07`")
-    number = _matching("0*[1-9][0-9]*", "a whole number from 1")
-    name = _matching(r"\w[\w.-]*", "a plain name of letters, digits, '.', '_' and '-'")
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--only", metavar="02,07", type=notebooks, action="append", default=[], help=OPTIONS["--only"])
-    choice.add_argument("--from", metavar="05", dest="start", help=OPTIONS["--from"])
-    parser.add_argument("--jobs", metavar="N", type=number, default=usual_jobs(), help=OPTIONS["--jobs"])
-    parser.add_argument("--as", metavar="NAME", dest="name", type=name, help=OPTIONS["--as"])
-    for option in ("--dry-run", "--retrain", "--download"):
-        parser.add_argument(option, action="store_true", help=OPTIONS[option])
+    for option, (text, settings) in OPTIONS.items():
+        (choice if option in ("--only", "--from") else parser).add_argument(option, help=text, **settings)
     return parser
-
-
-def _matching(pattern: str, rule: str) -> Callable[[str], str]:
-    """A type for argparse: text that matches a pattern."""
-
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise argparse.ArgumentTypeError(f"must be {rule}, not '{text}'")
-        return text
-
-    return check
 
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Read the command line; an unknown word is refused with the nearest right one."""
     from synpos_lib.workflow.profiles import profile_names
 
+    profiles = profile_names()
     cut = words.index("--") if "--" in words else len(words)
-    request, unknown = parser().parse_known_intermixed_args(words[:cut])
-    request.snakemake, request.jobs = words[cut + 1 :], int(request.jobs)
+    request, unknown = parser(profiles).parse_known_intermixed_args(words[:cut])
+    request.snakemake, request.jobs = words[cut + 1 :], int(request.jobs or usual_jobs())
     request.only = [name for text in request.only for name in text.split(",") if name]
     request.what, *rest = request.words or ["quick"]
-    commands = dict.fromkeys(profile_names(), "") | WITHOUT_PROFILE
+    request.target = "".join(rest)
+    commands = dict.fromkeys(profiles, "") | COMMANDS
     if unknown:
-        raise Problem(f"unknown option '{unknown[0]}' ({suggest(unknown[0].partition('=')[0], OPTIONS)})")
+        raise Problem(f"unknown option '{unknown[0]}' ({suggest(unknown[0].partition('=')[0], [*OPTIONS, '--help'])})")
     if request.what not in commands:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
     if len(rest) != bool(commands[request.what]):
         usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
-        raise Problem(f"'{' '.join(request.words)}' should be `{usage}`: give no more and no less")
-    request.target = "".join(rest)
-    if request.what == "record" and request.target not in profile_names():
-        raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profile_names())})")
+        raise Problem(f"'{' '.join(request.words)}' should be `{usage}`")
+    if request.what == "record" and request.target not in profiles:
+        raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profiles)})")
     options = {word.partition("=")[0] for word in words[: cut + 1] if word.startswith("--")}
     allowed = {"record": {"--as"}} | {name: set() for name in ("test", "lab", "handout")}
     for option in sorted(options - allowed.get(request.what, options - {"--as"})):
@@ -132,15 +138,12 @@ def run_profile(request: argparse.Namespace) -> int:
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]
     if not request.dry_run:
         return workflow.run(request.what, steps, targets, request.jobs, request.snakemake)
-    print(workflow.describe(request.what, workflow.needed(steps, targets), request.jobs))
+    print(workflow.describe(request.what, workflow.steps_for(steps, targets), request.jobs))
     return 0
 
 
 def run_tests() -> int:
-    """Style and types, then all tests, on every core up to four, then those that compute once more as on an old one.
-
-    The first failure ends it.
-    """
+    """Check style and types, run all tests, then the numeric ones as on the oldest processor; stop at a failure."""
     repository = Path(__file__).resolve().parents[2]
     cores = min(4, len(os.sched_getaffinity(0)))
     shared = ["-n", str(cores), "--dist", "loadfile", "--no-loadscope-reorder"] if cores > 1 else []
@@ -166,9 +169,9 @@ def run_tests() -> int:
 
 
 def main(words: list[str]) -> int:
-    """Do what the command line says; a user's error is one sentence and status 2."""
+    """Run the command line; a user's error is one sentence and status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # whoever reads along, reads along at once
+        sys.stdout.reconfigure(line_buffering=True)  # a pipe or a file shows each line at once
     try:
         if words[:1] == ["--job"]:
             from synpos_lib.workflow import job
@@ -187,7 +190,7 @@ def main(words: list[str]) -> int:
 
 
 def start(request: argparse.Namespace) -> int:
-    """Start what the command line names."""
+    """Start the command or the profile of a request."""
     if request.what == "test":
         return run_tests()
     if request.what == "lab":

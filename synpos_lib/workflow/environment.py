@@ -1,4 +1,4 @@
-"""Does this Python have what pyproject.toml asks for, whole? Uses nothing but Python itself, so it runs anywhere."""
+"""Check that this Python meets pyproject.toml; nothing but the standard library is needed, so it runs anywhere."""
 
 import re
 import sys
@@ -18,8 +18,8 @@ def requirements(*extras: str) -> dict[str, str]:
     return dict(line.split(">=") for line in lines)
 
 
-def lacking(*extras: str) -> list[str]:
-    """The requirements that this Python does not meet, in words."""
+def unmet_requirements(*extras: str) -> list[str]:
+    """The requirements that this Python does not meet, as text."""
     lines = []
     for name, lowest in requirements(*extras).items():
         try:
@@ -31,8 +31,8 @@ def lacking(*extras: str) -> list[str]:
     return lines
 
 
-def half_made() -> list[str]:
-    """Packages whose files are not all there, such as those a killed installation leaves, as `name==version`."""
+def incomplete_packages() -> list[str]:
+    """Packages with missing files, such as a killed installation leaves, as `name==version`."""
     packages = [package for package in metadata.distributions() if package.metadata["Name"] is not None]
     broken = [package for package in packages if not package.files or not all(map(_is_whole, package.files))]
     return [f"{package.metadata['Name']}=={package.version}" for package in broken]
@@ -50,6 +50,6 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    lines = half_made() if words == ["--half-made"] else lacking(*words)
+    lines = incomplete_packages() if words == ["--incomplete"] else unmet_requirements(*words)
     print("\n".join(lines))
     sys.exit(1 if lines else 0)

@@ -1,10 +1,8 @@
 """The graph of notebook jobs: what is finished, what runs again and why, and the run itself through Snakemake.
 
-Snakemake runs the jobs, here or on a cluster, but `_judge` decides which. Tried with Snakemake's own triggers (params,
-input, code; 1.0 s for a dry run of four jobs, where `_judge` takes 0.3 ms for each): a deleted figure and a result
-overwritten from JupyterLab with other parameters went unnoticed, a damaged mark reran the jobs after it and not its
-own, and a plain start after `--retrain` trained again. Its memory lies in `.snakemake`: outputs copied without that
-folder ran again or not by their dates, and after `kill -9` it asked to be unlocked by hand.
+Snakemake runs the jobs, here or on a cluster, but `_reason` decides which. Snakemake's own triggers (params, input,
+code) missed a deleted figure and a result overwritten from JupyterLab with other parameters, trained again after
+`--retrain`, and depended on a folder `.snakemake` that has to be unlocked by hand after `kill -9`.
 """
 
 import contextlib
@@ -28,13 +26,13 @@ from synpos_lib.workflow import marks, pages, planner, profiles, watch
 
 @dataclass
 class Step:
-    """One job of the plan, with what is known about it before it runs."""
+    """One job of the plan, before it runs."""
 
     job: profiles.Job
     after: list[str]  # names of the jobs it builds on
     code: str  # fingerprint of the notebook and the library modules it uses
-    mark: dict  # what the done-mark says, {} without one
-    why: str = ""  # the reason to run it; empty when it is finished
+    mark: dict  # the done-mark, {} without one
+    reason: str = ""  # to run it; empty when it is finished
     cost: planner.Cost = field(default_factory=planner.Cost)
 
     @property
@@ -50,7 +48,7 @@ def folder(profile: str) -> Path:
 def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
     """Every job of a profile, in an order in which they can run, with the reason to run it if there is one."""
     jobs = profiles.jobs(profile, retrain)
-    after = parameters.comes_after()
+    after = parameters.predecessors()
     used = {job.notebook for job in jobs}
     if missing := sorted(used - after.keys()):
         raise Problem(f"{missing[0]} is missing in graph.yaml: add what it comes after, or []")
@@ -60,7 +58,7 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
         names = [job.name for job in jobs if job.notebook in above]
         for job in (job for job in jobs if job.notebook == notebook):
             step = Step(job, names, job_fingerprint(notebook, job.parameters), {})
-            step.why = _judge(step, profile, steps)
+            step.reason = _reason(step, profile, steps)
             steps[job.name] = step
     known = [(name, step.mark) for name, step in steps.items()]
     known += marks.planned(folder(profile)).items()  # of those that began and failed
@@ -81,10 +79,10 @@ def job_fingerprint(notebook: str, values: dict) -> str:
     """Fingerprint of a notebook's code (its parameters are compared by value) and of all that decides what it shows."""
     source = "\n".join(parameters.code_cells(notebook))
     names = [name for value in values.values() for name in (value if isinstance(value, list) else [value])]
-    return fingerprint.source_fingerprint(source, parameters.method_modules(source, names), shown=True)
+    return fingerprint.source_fingerprint(source, parameters.method_modules(source, names), display=True)
 
 
-def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
+def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:
     """The reason to run a job; empty when it is finished."""
     here = folder(profile)
     path = marks.path(here, step.name)
@@ -96,17 +94,17 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
         return "not done yet"
     before, now, ids = step.mark["parameters"], step.job.parameters, step.mark["after"]
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if not now.get("retrain"):  # meant for one start; what was trained then stays in use
+    if not now.get("retrain"):  # it holds for one start; the trained weights stay in use
         changed = [name for name in changed if name != "retrain"]
     if changed:
         return "; ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in changed)
     if step.mark["code"] != step.code:
         return "its code has changed"
-    if above := [name for name in step.after if steps[name].why]:
+    if above := [name for name in step.after if steps[name].reason]:
         return f"it builds on {above[0]}, which runs again"
     newer = [name for name in step.after if steps[name].mark.get("id") != ids.get(name)]
     if newer or set(ids) != set(step.after):
-        return f"it builds on {(newer or ['other jobs'])[0]}, made anew since"
+        return f"it builds on {(newer or ['other jobs'])[0]}, which has run again since"
     if missing := [name for name in step.mark["files"] if not (here / name).exists()]:
         return f"{missing[0]} is gone"
     notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
@@ -115,7 +113,7 @@ def _judge(step: Step, profile: str, steps: dict[str, Step]) -> str:
 
 
 def choose(profile: str, only: list[str], start: str | None) -> set[str]:
-    """The notebooks that a start names: all of a profile, some, or those from one on."""
+    """The notebooks to run: all of a profile, those of `only`, or those from `start` on."""
     notebooks = sorted(profiles.read_profile(profile))
     if only:
         return {_match(word, notebooks) for word in only}
@@ -131,7 +129,7 @@ def _match(word: str, notebooks: list[str]) -> str:
     raise Problem(f"unknown notebook '{word}' ({suggest(word, notebooks)})")
 
 
-def needed(steps: dict[str, Step], targets: list[str]) -> list[Step]:
+def steps_for(steps: dict[str, Step], targets: list[str]) -> list[Step]:
     """The targets and everything they build on, in running order."""
     names = set(targets)
     for name in reversed(steps):
@@ -144,9 +142,9 @@ def describe(profile: str, steps: list[Step], jobs: int) -> str:
     """The dry run: each job, its parameters, whether it runs and why, and what it should take."""
     lines = []
     for step in steps:
-        lines.append(f"{step.name}: {f'runs, {step.why}' if step.why else 'finished'} ({step.cost})")
+        lines.append(f"{step.name}: {f'runs, {step.reason}' if step.reason else 'finished'} ({step.cost})")
         lines += [f"    {name} = {value!r}" for name, value in step.job.parameters.items()]
-    waiting = [step.cost for step in steps if step.why]
+    waiting = [step.cost for step in steps if step.reason]
     duration = planner.time_for(waiting, jobs) if waiting else "none"
     lines.append(f"{len(waiting)} of {len(steps)} jobs would run, time: {duration}")
     if any("not scaled" in cost.basis for cost in waiting):
@@ -158,7 +156,7 @@ def describe(profile: str, steps: list[Step], jobs: int) -> str:
 
 
 @contextlib.contextmanager
-def alone(profile: str) -> Iterator[int]:
+def lock_profile(profile: str) -> Iterator[int]:
     """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
     folder(profile).mkdir(parents=True, exist_ok=True)
     with (folder(profile) / ".lock").open("w") as lock:
@@ -169,20 +167,20 @@ def alone(profile: str) -> Iterator[int]:
             time.sleep(0.1)
         else:
             place = folder(profile)
-            raise Problem(f"the profile '{profile}' is being run already, in {place}: wait for it, or stop it")
+            raise Problem(f"the profile '{profile}' is already running in {place}: wait for it, or stop it")
         yield lock.fileno()
 
 
 def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, extra: list[str]) -> int:
     """Run what is not finished, report how it goes, write the index page; 0 when everything is done."""
-    chosen = needed(steps, targets)
-    waiting = {step.name: step for step in chosen if step.why}
+    chosen = steps_for(steps, targets)
+    waiting = {step.name: step for step in chosen if step.reason}
     if len(waiting) < len(chosen):
         print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
     if waiting and (hours := profiles.gpu_hours(profile)):
         print(hours)  # so that nobody starts a month by accident
     threads = int(os.environ.get("SYNPOS_THREADS") or max(1, len(os.sched_getaffinity(0)) // jobs))
-    with alone(profile) as lock:
+    with lock_profile(profile) as lock:
         entries = {
             step.name: {
                 "notebook": step.job.notebook,
@@ -222,7 +220,7 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     with log.open("w") as out:
         streams: dict = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
         process = subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True, **streams)
-        report = watch.Report(here, waiting, jobs)
+        report = watch.Progress(here, waiting, jobs)
         try:
             while process.poll() is None:
                 report.look()

@@ -1,4 +1,4 @@
-"""Two copies of the notebooks for a class: `student/` without solutions, `teacher/` with them laid open and runnable.
+"""Two copies of the notebooks for a class: `student/` without solutions, `teacher/` with them as cells that run.
 
 Both come from the one source, where a solution is the cell `solution`, folded, after the cell `exercise-stub`.
 """

@@ -25,17 +25,16 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     job = json.loads(plan.read_text())["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
     mark, running, failure = (marks.path(here, name, kind) for kind in ("json", "running", "failed"))
-    for path in (mark, failure):  # what it makes from here on is no longer what the old mark vouches for
+    for path in (mark, failure):  # the old mark does not hold for the results of this start
         path.unlink(missing_ok=True)
     start = time.time()
     try:
         output = _LastLine(running)
-        # what runs, should it have been edited since
-        job["code"] = workflow.job_fingerprint(job["notebook"], job["parameters"])
+        job["code"] = workflow.job_fingerprint(job["notebook"], job["parameters"])  # of the code as it is now
         error = _execute(job, name, notebook, threads, output)
         if not error:
             files.write_json(mark, _mark(here, job, name, start))
-    except Exception as problem:  # the kernel died, the disk is full, …: the command line says it in one line
+    except Exception as problem:  # the kernel died, the disk is full, …: the command line prints one line
         traceback.print_exc()
         error = str(problem) if isinstance(problem, Problem) else _one_line(f"{type(problem).__name__}: {problem}")
     running.unlink(missing_ok=True)
@@ -45,7 +44,7 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
 
 
 class _LastLine:
-    """A file to print to that keeps the last line where the command line looks for it."""
+    """A stream for the output of a notebook; the file `running` has its last line, for the command line."""
 
     def __init__(self, running: Path):
         self.running = running
@@ -53,7 +52,7 @@ class _LastLine:
 
     def write(self, text: str) -> None:
         if text.strip():
-            with contextlib.suppress(Problem):  # a full disk is for the results to find
+            with contextlib.suppress(Problem):  # a full disk stops the job when a result is written
                 files.write_json(self.running, {"pid": os.getpid(), "line": text.strip().splitlines()[-1][:100]})
 
     def flush(self) -> None:
@@ -92,7 +91,7 @@ def _one_line(text: str) -> str:
 
 
 def _mark(here: Path, job: dict, name: str, start: float) -> dict:
-    """What the done-mark says; results that this job left earlier and no longer makes are removed."""
+    """The done-mark; results that this job wrote earlier and no longer writes are removed."""
     results = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for path, note in marks.notes(here).items():
@@ -103,7 +102,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
             for old in group:
                 old.unlink()
             continue
-        provenance = note["provenance"]  # the notebook's own knows of the GPU and of versions
+        provenance = note["provenance"]  # the notebook's own names the GPU and the versions
         results += sorted(f"{path.parent.name}/{neighbour.name}" for neighbour in group)
         runs = [f"runs/{run}/done.json" for run in note.get("runs", ())]  # set aside when the run is damaged
         results += [mark for mark in runs if mark not in results and (here / mark).exists()]
@@ -111,7 +110,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
         "id": uuid.uuid4().hex,
         "seconds": round(time.time() - start, 1),
         "memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3),  # of the kernel, now ended
-        "disk_mb": round(written(here, results, start) / 1e6, 1),
+        "disk_mb": round(disk_bytes(here, results, start) / 1e6, 1),
         "notebook": job["notebook"],
         "parameters": job["parameters"],
         "code": job["code"],
@@ -121,8 +120,8 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
     }
 
 
-def written(here: Path, results: list[str], start: float) -> int:
-    """Bytes in the results, and in the runs behind them, as far as they have changed since."""
+def disk_bytes(here: Path, results: list[str], start: float) -> int:
+    """Bytes in the results and their runs that were written since `start`."""
     runs = {(here / name).parent for name in results if name.startswith("runs/")}
     total = 0
     for path in {*(here / name for name in results), *(path for run in runs for path in run.rglob("*"))}:

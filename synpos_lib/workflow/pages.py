@@ -1,7 +1,7 @@
 """The pages: an executed notebook to read and to present, and the index of a profile.
 
 Each page is one file that loads nothing else. Code is folded, formulas are MathML, colours follow the reader's light
-or dark setting, and paper gets no buttons.
+or dark setting, and no button is printed.
 """
 
 import html

@@ -1,4 +1,4 @@
-"""Strict parameters: what a notebook declares, what a profile sets, and the jobs that follow from both."""
+"""Profiles: the parameters that they set, checked against those that notebooks declare, and the jobs that follow."""
 
 import itertools
 from collections import Counter
@@ -81,13 +81,13 @@ def _block_jobs(profile: str, notebook: str, block: Block, retrain: bool) -> lis
     """One job per combination of the values that one block lists; its lists make the job's name."""
     declared, where = notebook_parameters(notebook), f"profile '{profile}' for {notebook}"
     values: dict[str, list] = {}
-    several = [name for name, value in block.items() if name in declared and _is_several(value, declared[name])]
+    sweep = [name for name, value in block.items() if name in declared and _is_sweep(value, declared[name])]
     for name, value in block.items():
         if name not in declared:
             raise Problem(f"unknown parameter '{name}' in {where} ({suggest(name, declared)})")
         if name == "profile":
             raise Problem(f"parameter 'profile' in {where} is set by the workflow: leave it out")
-        values[name] = value if isinstance(value, list) and name in several else [value]
+        values[name] = value if isinstance(value, list) and name in sweep else [value]
         if not values[name]:
             raise Problem(f"parameter '{name}' in {where} is an empty list: give at least one value")
         for each in values[name]:
@@ -98,13 +98,13 @@ def _block_jobs(profile: str, notebook: str, block: Block, retrain: bool) -> lis
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
         parameters = {name: _as_declared(value, declared[name]) for name, value in (defaults | chosen | fixed).items()}
-        name = "-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in several)])
+        name = "-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in sweep)])
         jobs.append(Job(name, notebook, parameters))
     return jobs
 
 
-def _is_several(value: object, parameter: Parameter) -> bool:
-    """Whether a profile's value is a list of values: any list for a scalar, a list of lists for a list."""
+def _is_sweep(value: object, parameter: Parameter) -> bool:
+    """Whether a profile lists values for several jobs: any list for a scalar, a list of lists for a list."""
     if not isinstance(value, list) or not isinstance(parameter.default, list):
         return isinstance(value, list)
     return bool(value) and all(isinstance(item, list) for item in value)

@@ -1,4 +1,4 @@
-"""Recording: what a finished profile has shown, small enough to commit, with a manifest that says what made it.
+"""Record the results of a finished profile, small enough to commit, with a manifest of their origin.
 
     ./run_all.sh record quick          outputs/quick -> outputs/recorded/quick
 
@@ -24,11 +24,11 @@ GATHERING = ("08_linear_and_knn", parameters.REPORT)  # notebooks that show the 
 
 
 def record(profile: str, name: str) -> Path:
-    """Write outputs/recorded/<name>; refused when a job is not finished or anything is not as it was made."""
+    """Write outputs/recorded/<name>; refused when a job is unfinished or a result was changed."""
     here, steps = workflow.folder(profile), workflow.plan(profile)
     for step in steps.values():
-        if step.why:
-            raise Problem(f"{step.name} is not finished ({step.why}): start ./run_all.sh {profile} first")
+        if step.reason:
+            raise Problem(f"{step.name} is not finished ({step.reason}): start ./run_all.sh {profile} first")
     notebooks = [step.job.notebook for step in steps.values()]
     once = [step for step in steps.values() if notebooks.count(step.job.notebook) == 1]
     notes = {path: report.read_note(path) for step in once for path in sorted(here.glob(f"*/{step.name}.*.json"))}
@@ -44,18 +44,20 @@ def record(profile: str, name: str) -> Path:
         "seconds": round(sum(step.mark["seconds"] for step in steps.values()), 1),
         "tables": {},
         "figures": {},
-        "runs": {run.name: _about(run) for run in runs},
+        "runs": {run.name: _run_record(run) for run in runs},
         "jobs": {step.name: {"notebook": step.job.notebook, "parameters": step.mark["parameters"]} for step in once},
     }
     for path, note in notes.items():
-        _keep(path, note, target, manifest)
-    files.write_bytes(target / "timings.csv", _timings([step for step in steps.values() if _did_all(here, step)]))
+        _record_result(path, note, target, manifest)
+    files.write_bytes(
+        target / "timings.csv", _timings([step for step in steps.values() if _computed_its_runs(here, step)])
+    )
     files.write_json(target / "manifest.json", manifest)  # last: without it there is no recording
     return target
 
 
-def _about(run: Run) -> dict:
-    """What a run was made from and with."""
+def _run_record(run: Run) -> dict:
+    """The data, cost and origin of a run."""
     metrics = run.folder / "metrics.jsonl"
     return {
         "data": run.config.get("images"),
@@ -66,8 +68,8 @@ def _about(run: Run) -> dict:
     }
 
 
-def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
-    """Copy one table, or one picture made small, and say what made it."""
+def _record_result(path: Path, note: dict, target: Path, manifest: dict) -> None:
+    """Copy one table, or one picture in a small version, and add its origin to the manifest."""
     kind = path.parent.name
     source = path.with_name(f"{path.stem}.{'csv' if kind == 'tables' else 'png'}")
     data = source.read_bytes() if kind == "tables" else pages.small_picture(source, WIDTH)
@@ -85,8 +87,8 @@ def _keep(path: Path, note: dict, target: Path, manifest: dict) -> None:
     }
 
 
-def _did_all(here: Path, step: workflow.Step) -> bool:
-    """Whether a job took at least as long as each run it shows: else that run was done already."""
+def _computed_its_runs(here: Path, step: workflow.Step) -> bool:
+    """Whether a job took at least as long as each run it shows; if not, that run was finished before."""
     if step.job.notebook in GATHERING:
         return True
     names = {run for path in here.glob(f"*/{step.name}.*.json") for run in report.read_note(path)["runs"]}
@@ -94,7 +96,7 @@ def _did_all(here: Path, step: workflow.Step) -> bool:
 
 
 def _timings(steps: list[workflow.Step]) -> bytes:
-    """What every job cost, and with which parameters and hardware, for the planner."""
+    """The cost, parameters and hardware of every job, for the planner."""
     rows = []
     for step in steps:
         costs, hardware = map(step.mark.get, planner.TIMINGS[1:4]), step.mark["provenance"]["hardware"]

@@ -1,4 +1,4 @@
-"""What the command line prints while jobs run, from the files that they leave, wherever they run."""
+"""The progress of jobs, from the marks that they leave, on whichever machine they run."""
 
 import time
 from pathlib import Path
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 EVERY = 120.0  # seconds between two lines about a job that runs
 
 
-class Report:
-    """Reports on the steps of a plan that are to run."""
+class Progress:
+    """Prints the progress of the steps that run."""
 
     def __init__(self, here: Path, waiting: list["Step"], jobs: int):
         self.here, self.jobs = here, jobs

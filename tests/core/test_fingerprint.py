@@ -126,7 +126,7 @@ def test_every_kind_of_import_is_followed_to_the_rooms_that_compute(library):
     assert set(files("data")) == {"data/__init__.py", "data/inner.py"}
     assert fingerprint.imports("import synpos_lib.data.inner as inner") == {"synpos_lib.data.inner"}
     assert fingerprint.closure(["synpos_lib.lab.figures"]) == []
-    shown = fingerprint.closure(["synpos_lib.lab.figures"], fingerprint.SHOWING)
+    shown = fingerprint.closure(["synpos_lib.lab.figures"], fingerprint.DISPLAY)
     assert shown == ["synpos_lib.lab.figures", "synpos_lib.train.other"]
 
 
@@ -149,7 +149,7 @@ def test_data_files_count_for_notebooks_and_not_for_runs(library):
 
 def test_what_draws_and_prints_counts_only_for_what_is_shown(library):
     def codes(source):
-        return [fingerprint.source_fingerprint(source, shown=shown) for shown in (False, True)]
+        return [fingerprint.source_fingerprint(source, display=display) for display in (False, True)]
 
     source = "from synpos_lib.lab import figures\nprint('one')"
     computed, shown = codes(source)

@@ -250,7 +250,7 @@ def test_a_second_process_waits_and_then_reuses_what_the_first_made(tmp_path, ca
         run.finish(accuracy=0.5)
     other.join(10)
     assert seen == [0.5]
-    assert "another process is making it; waiting" in capsys.readouterr().out
+    assert "another process is computing it; waiting" in capsys.readouterr().out
 
 
 def test_another_configuration_waits_until_the_run_it_replaces_is_whole(tmp_path, capsys):

@@ -25,7 +25,7 @@ CELLS = {
 
 
 def test_cells_count_that_keep_a_table_feed_one_or_train():
-    chosen = recorded.computing([*CELLS.values()])
+    chosen = recorded.result_cells([*CELLS.values()])
     names = [name for name, cell in CELLS.items() if cell in chosen]
     assert names == ["setup", "data", "mark", "train", "count", "size", "show", "both", "some"]
 
@@ -36,8 +36,8 @@ def test_cells_count_that_keep_a_table_feed_one_or_train():
 )
 def test_every_way_to_change_what_a_table_holds_is_seen(change):
     table = "nb.table([x for _ in range(3)])"
-    assert recorded.computing([change, table]) == [change, table]
-    assert recorded.computing([change, "x = 2", table]) == ["x = 2", table]
+    assert recorded.result_cells([change, table]) == [change, table]
+    assert recorded.result_cells([change, "x = 2", table]) == ["x = 2", table]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_another_colour_in_a_cell_that_only_draws_changes_nothing(notebooks):
 @pytest.mark.parametrize("name", parameters.notebook_names())
 def test_no_table_of_a_notebook_is_left_out(name):
     cells = parameters.code_cells(name)
-    chosen = recorded.computing(cells)
+    chosen = recorded.result_cells(cells)
     assert all(cell in chosen for cell in cells if "nb.table" in cell)
     science = [cell for cell in cells if any(f"synpos_lib.{room}" in cell for room in ("train", "mixing"))]
     assert all(cell in chosen for cell in science if "nb.figure" not in cell)

@@ -117,11 +117,11 @@ def test_smoke_and_quick_run_every_notebook():
 
 
 def test_every_notebook_has_its_place_in_the_graph():
-    assert set(parameters.comes_after()) == set(NAMES)
+    assert set(parameters.predecessors()) == set(NAMES)
 
 
 def test_the_report_comes_after_everything_else():
-    after, chain, waiting = parameters.comes_after(), set(), ["13_report"]
+    after, chain, waiting = parameters.predecessors(), set(), ["13_report"]
     while waiting:
         chain.add(name := waiting.pop())
         waiting += after[name]

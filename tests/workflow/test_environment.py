@@ -58,7 +58,7 @@ def test_lock_is_exact_and_portable():
 
 
 def test_this_environment_is_enough():
-    assert environment.lacking("test") == []
+    assert environment.unmet_requirements("test") == []
 
 
 def test_a_missing_or_old_package_is_named(monkeypatch):
@@ -68,7 +68,7 @@ def test_a_missing_or_old_package_is_named(monkeypatch):
         return "1.0" if name == "torch" else "99"
 
     monkeypatch.setattr(metadata, "version", version)
-    assert environment.lacking() == ["papermill", "torch>=2.6 (has 1.0)"]
+    assert environment.unmet_requirements() == ["papermill", "torch>=2.6 (has 1.0)"]
 
 
 def test_half_made_packages_are_found(tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_half_made_packages_are_found(tmp_path, monkeypatch):
     (tmp_path / "whole.py").write_text("pass")
     (tmp_path / "torn.py").write_text("pa")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert sorted(environment.half_made()) == ["cut==1.0", "gone==1.0", "torn==1.0"]
+    assert sorted(environment.incomplete_packages()) == ["cut==1.0", "gone==1.0", "torn==1.0"]
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_half_made_venv_is_finished(script, tmp_path):
     log = tmp_path / "log"
     venv = tmp_path / ".venv" / "bin" / "python"
     half = f"""echo "venv: $*" >> {log}
-if [[ "$*" == *--half-made* && ! -e {tmp_path}/mended ]]; then touch {tmp_path}/mended; echo torch==2.14.1; exit 1; fi
+if [[ "$*" == *--incomplete* && ! -e {tmp_path}/mended ]]; then touch {tmp_path}/mended; echo torch==2.14.1; exit 1; fi
 if [[ "$1" == -c ]]; then echo {tmp_path}; fi"""
     stand_in(venv, half.replace("touch", ":>"))
     stand_in(tmp_path / "bin" / "python3", f'echo "system: $*" >> {log}')
@@ -150,7 +150,7 @@ if [[ "$1" == -c ]]; then echo {tmp_path}; fi"""
     assert run.returncode == 0, run.stderr
     said = log.read_text()
     assert "system: -m venv .venv" in said and "install --progress-bar off -r requirements.lock" in said
-    assert "--ignore-installed --no-deps torch==2.14.1" in said and "Mending torch==2.14.1" in run.stdout
+    assert "--ignore-installed --no-deps torch==2.14.1" in said and "Repairing torch==2.14.1" in run.stdout
     assert said.splitlines()[-1] == "venv: -m synpos_lib.workflow.cli smoke"
     assert (tmp_path / ".venv" / "made-from-requirements.lock").exists()
 

@@ -144,7 +144,7 @@ def test_after_retrain_a_plain_start_finds_everything_finished(laboratory):
     assert theirs["retrain"] is True
     note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))  # as our notebooks' notes say
     said = laboratory.run("small", "--dry-run").stdout
-    assert "01_first: finished" in said and "02_left: runs, it builds on 01_first, made anew since" in said
+    assert "01_first: finished" in said and "02_left: runs, it builds on 01_first, which has run again since" in said
     assert laboratory.run("small").returncode == 0 and sorted(laboratory.ran()) == ["02_left", "03_right", "04_last"]
     for words in ([], ["--only", "01", "--retrain"]):
         assert "jobs are finished and will not run again" in laboratory.run("small", *words).stdout
@@ -259,7 +259,7 @@ def test_two_runs_of_one_profile_do_not_mix(laboratory):
         pass
     second = laboratory.run("small")
     first.kill()
-    assert second.returncode == 2 and "is being run already" in second.stderr
+    assert second.returncode == 2 and "is already running" in second.stderr
     assert len(second.stderr.splitlines()) == 1
 
 

@@ -68,8 +68,8 @@ def test_what_nobody_knows_is_unknown():
     assert cost(mark(TRAINING, 7.0, parameters={})).basis == "as measured here with other parameters"
 
 
-def step(name: str, why: str = "not done yet", cost: planner.Cost | None = None) -> workflow.Step:
-    return workflow.Step(Job(name, "00_start_here", {}), [], "", {}, why, cost or planner.Cost())
+def step(name: str, reason: str = "not done yet", cost: planner.Cost | None = None) -> workflow.Step:
+    return workflow.Step(Job(name, "00_start_here", {}), [], "", {}, reason, cost or planner.Cost())
 
 
 def test_the_dry_run_says_what_it_knows_and_what_not():
@@ -89,12 +89,12 @@ def test_a_profile_for_a_gpu_says_its_hours_and_where_they_are_from():
         "GPU-hours: about 871 (36.3 days) for the whole profile 'paper', estimated on 2026-11-27 from "
     )
     assert "released CLSP logs" in last and "not counted: " in last
-    assert "GPU" not in workflow.describe("paper", [step("a", why="")], jobs=1), "nothing would run"
+    assert "GPU" not in workflow.describe("paper", [step("a", reason="")], jobs=1), "nothing would run"
 
 
 def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, monkeypatch):
     steps = [step("a", cost=planner.Cost(600.0)), step("b", cost=planner.Cost(1200.0)), step("c")]
-    report = watch.Report(tmp_path, steps, jobs=2)
+    report = watch.Progress(tmp_path, steps, jobs=2)
 
     def printed():
         report.look()
@@ -117,5 +117,5 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
 def test_a_job_is_charged_for_its_own_files_only(tmp_path):
     for name in ("tables/a.x.csv", "tables/b.x.csv", "runs/a/done.json", "runs/a/weights", "runs/b/weights"):
         files.write_bytes(tmp_path / name, b"1234")
-    assert job.written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], 0.0) == 12
-    assert job.written(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], time.time() + 60) == 0
+    assert job.disk_bytes(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], 0.0) == 12
+    assert job.disk_bytes(tmp_path, ["tables/a.x.csv", "runs/a/done.json"], time.time() + 60) == 0

@@ -41,7 +41,7 @@ from synpos_lib.lab import parameters
 from synpos_lib.workflow import graph
 
 for step in graph.plan("p").values():
-    print(f"job {step.name}: {step.why or 'finished'}")
+    print(f"job {step.name}: {step.reason or 'finished'}")
     exec("\\n".join(parameters.code_cells(step.job.notebook)), dict(step.job.parameters))
     mark = {"id": step.name, "seconds": 1, "parameters": step.job.parameters, "code": step.code}
     mark |= {"files": [], "after": {name: name for name in step.after}}
