@@ -35,20 +35,14 @@ fi
 "$python" -m synpos_lib.workflow.cli --check "$@" || exit 2
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then exit 0; fi
 
-if [[ -e .venv ]]; then echo "Finishing or updating .venv."; else echo "Making .venv (once; several GB with torch)."; fi
-rm -f "$stamp"
-"$python" -m venv .venv || "$python" -m venv --clear .venv
-pip=(.venv/bin/python -m pip --disable-pip-version-check)
-"${pip[@]}" --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
-"${pip[@]}" install --progress-bar off -r requirements.lock | awk -v total="$(grep -c == requirements.lock)" '
+if [[ -e .venv ]]; then echo "Making .venv again: it is unfinished or out of date. Downloads are cached."
+else echo "Making .venv (once; several GB with torch)."; fi
+"$python" -m venv --clear .venv
+.venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -r requirements.lock | awk -v total="$(grep -c == requirements.lock)" '
     /^ *(Downloading|Using cached|Processing|Requirement already satisfied:) / && !/[.]metadata/ {
         sub(/^ *(Downloading|Using cached|Processing|Requirement already satisfied:) /, ""); size = $2 ~ /^[(]/ ? $2 " " $3 : ""
         sub(/.*\//, "", $1); printf "  [%d of at most %d] %s %s\n", ++n, total, $1, size; fflush() }
     /^Installing/ { print "  Unpacking; this takes a few minutes."; fflush() }'
-if broken="$(.venv/bin/python -m synpos_lib.workflow.environment --incomplete)"; then :; else
-    echo "Repairing ${broken//$'\n'/, }."
-    "${pip[@]}" install --quiet --ignore-installed --no-deps $broken
-fi
 echo "$PWD" > "$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/synpos.pth"
 cp requirements.lock "$stamp"
 echo "Environment ready."

@@ -31,25 +31,11 @@ def unmet_requirements(*extras: str) -> list[str]:
     return lines
 
 
-def incomplete_packages() -> list[str]:
-    """Packages with missing files, such as a killed installation leaves, as `name==version`."""
-    packages = [package for package in metadata.distributions() if package.metadata["Name"] is not None]
-    broken = [package for package in packages if not package.files or not all(map(_is_whole, package.files))]
-    return [f"{package.metadata['Name']}=={package.version}" for package in broken]
-
-
-def _is_whole(file: metadata.PackagePath) -> bool:
-    """Whether a recorded file is there at its recorded size; byte code may come and go."""
-    path = Path(file.locate())
-    return file.suffix == ".pyc" or (path.exists() and file.size in (None, path.stat().st_size))
-
-
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
 
 
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    lines = incomplete_packages() if words == ["--incomplete"] else unmet_requirements(*words)
+    lines = unmet_requirements(*sys.argv[1:])
     print("\n".join(lines))
     sys.exit(1 if lines else 0)

@@ -3,7 +3,6 @@
 Both come from the one source, where a solution is the cell `solution`, folded, after the cell `exercise-stub`.
 """
 
-import json
 import re
 from pathlib import Path
 
@@ -16,23 +15,17 @@ SOLUTION = re.compile(r"```python\n(?P<code>.*?)```", re.DOTALL)
 
 def write(folder: Path) -> list[Path]:
     """Write every notebook into folder/student and folder/teacher; never over work that is there."""
-    copies = {folder / "student": without_solution, folder / "teacher": with_solution}
+    student, teacher = copies = [folder / "student", folder / "teacher"]
     for copy in copies:
         if copy.exists():
             raise Problem(f"{copy} exists already, perhaps with somebody's work in it: name another folder")
-    for copy, change in copies.items():
-        for name in notebook_names():
-            notebook = read_notebook(name)
-            notebook["cells"] = change(notebook["cells"])
-            files.write_bytes(
-                copy / f"{name}.ipynb", (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
-            )
-    return list(copies)
-
-
-def without_solution(cells: list[dict]) -> list[dict]:
-    """What a student gets."""
-    return [cell for cell in cells if cell["id"] != "solution"]
+    for name in notebook_names():
+        notebook = read_notebook(name)
+        cells = notebook["cells"]
+        exercises = [cell for cell in cells if cell["id"] != "solution"]
+        files.write_json(student / f"{name}.ipynb", notebook | {"cells": exercises})
+        files.write_json(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
+    return copies
 
 
 def with_solution(cells: list[dict]) -> list[dict]:

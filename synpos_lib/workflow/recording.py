@@ -75,15 +75,11 @@ def _record_result(path: Path, note: dict, target: Path, manifest: dict) -> None
     data = source.read_bytes() if kind == "tables" else pages.small_picture(source, WIDTH)
     files.write_bytes(target / kind / source.name, data)
     manifest[kind][source.name] = {
-        "text": note["text"],
-        "notebook": note["notebook"],
-        "runs": note["runs"],
+        **{key: note[key] for key in ("text", "notebook", "runs")},
         "sha256": files.sha256(target / kind / source.name),
         "code": recorded.results_code(note["notebook"]),
         "made": note["provenance"]["time"],
-        "hardware": note["provenance"]["hardware"],
-        "commit": note["provenance"]["commit"],
-        "versions": note["provenance"]["versions"],
+        **{key: note["provenance"][key] for key in ("hardware", "commit", "versions")},
     }
 
 

@@ -27,9 +27,6 @@ COLOURS = dict(zip(rules.VERDICTS, ("#00796B", "#C77700", "#6F7C99", "#CC3311", 
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
 
 
-# ------------------------------------------------------------------------------------- what was kept, verified
-
-
 def read_note(path: Path) -> dict:
     """The note of a figure or table, if the files that it vouches for are what they were."""
     note = files.read_json(path)
@@ -60,9 +57,6 @@ def check_runs(folder: Path, results: Iterable[dict]) -> int:
     for name in names:
         read_run(folder / "runs" / name)
     return len(names)
-
-
-# ---------------------------------------------------------------------------------------------------- claims
 
 
 def claims(folder: Path) -> pd.DataFrame:
@@ -125,9 +119,6 @@ def amount(row: dict) -> str:
     return f"{measured}{unit}{interval}, n = {int(row['n'])}"
 
 
-# ------------------------------------------------------------------------------------------ cost and origin
-
-
 def cost(folder: Path) -> pd.DataFrame:
     """What each notebook took in this profile: jobs, time, memory, disk."""
     jobs = marks.planned(folder)
@@ -163,9 +154,6 @@ def caveats(folder: Path) -> list[str]:
 def total(costs: pd.DataFrame) -> str:
     """The whole cost in words."""
     return f"{int(costs.jobs.sum())} jobs, {runtime.minutes(costs.seconds.sum())} of work"
-
-
-# ------------------------------------------------------------------------------------------------------ as HTML
 
 
 class Parts:
