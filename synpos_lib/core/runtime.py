@@ -186,7 +186,7 @@ def minutes(seconds: float) -> str:
 
 @functools.cache
 def hardware() -> str:
-    """The machine in words: GPU or processor, and how many cores this process may use."""
+    """The machine as text: GPU or processor, and the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0))
     if shutil.which("nvidia-smi") and device().type == "cuda":
         import torch

@@ -172,7 +172,7 @@ def lock_profile(profile: str) -> Iterator[int]:
 
 
 def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, extra: list[str]) -> int:
-    """Run what is not finished, report how it goes, write the index page; 0 when everything is done."""
+    """Run the unfinished jobs, print their progress, write the index page; 0 when everything is done."""
     chosen = steps_for(steps, targets)
     waiting = {step.name: step for step in chosen if step.reason}
     if len(waiting) < len(chosen):
@@ -195,7 +195,7 @@ def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, ext
         files.write_json(folder(profile) / "plan.json", plan)  # read by workflow.smk and by each job
         code = _snakemake(profile, list(waiting.values()), threads, jobs, extra, lock) if waiting else 0
         page = pages.write_index(profile, folder(profile), list(steps))
-    print(f"{'done' if code == 0 else 'what there is'}: {page}")
+    print(f"{'done' if code == 0 else 'not all is done'}: {page}")
     return code
 
 

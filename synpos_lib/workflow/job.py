@@ -1,6 +1,7 @@
 """One job: execute a notebook with its parameters, keep it as .ipynb, page and slides, and leave the done-mark last."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -43,24 +44,22 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     return 1 if error else 0
 
 
-class _LastLine:
+class _LastLine(io.TextIOBase):
     """A stream for the output of a notebook; the file `running` has its last line, for the command line."""
 
     def __init__(self, running: Path):
         self.running = running
         files.write_json(running, {"pid": os.getpid(), "line": ""})
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         if text.strip():
             with contextlib.suppress(Problem):  # a full disk stops the job when a result is written
                 files.write_json(self.running, {"pid": os.getpid(), "line": text.strip().splitlines()[-1][:100]})
-
-    def flush(self) -> None:
-        pass
+        return len(text)
 
 
 def _execute(job: dict, name: str, target: Path, threads: int, output: _LastLine) -> str:
-    """Run the notebook, keep it whole or failed, and return the error's last line, if any."""
+    """Run the notebook, write it and its pages even after an error, and return the error's last line, if any."""
     import papermill
 
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMBA")

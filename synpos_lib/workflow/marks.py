@@ -1,4 +1,4 @@
-"""What jobs leave in the folder of a profile, and how the rest of the workflow finds and reads it.
+"""What jobs leave in the folder of a profile, as the rest of the workflow reads it.
 
 plan.json           every job of the last start: its notebook, parameters and expected cost
 jobs/NAME.json      the done-mark of a job; NAME.running while it runs, NAME.failed when it has failed

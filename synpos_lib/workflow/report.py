@@ -1,4 +1,4 @@
-"""What the report is made of: the claims of the papers beside what was measured, and every figure and table, verified.
+"""The contents of the report: the papers' claims beside our measurements, and every figure and table, verified.
 
     table = report.claims(folder)              # a row per claim and measurement; claims that nobody measured included
     Parts(folder).claims(table, "CLSP")        # as HTML
@@ -28,7 +28,7 @@ MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done
 
 
 def read_note(path: Path) -> dict:
-    """The note of a figure or table, if the files that it vouches for are what they were."""
+    """The note of a figure or table; refused when a file that it lists is missing or changed."""
     note = files.read_json(path)
     for name, digest in note.get("files", {}).items():
         file = path.with_name(name)
@@ -40,7 +40,7 @@ def read_note(path: Path) -> dict:
 
 
 def notes(folder: Path, notebook: str = "") -> list[dict]:
-    """The notes of everything that a notebook (or all, but the report) has kept in this profile, in its order."""
+    """The notes of all results of a notebook, or of all notebooks but the report, in their order."""
     jobs = marks.planned(folder)
     chosen = []
     for path in marks.note_paths(folder):
@@ -130,7 +130,7 @@ def cost(folder: Path) -> pd.DataFrame:
 
 
 def origins(folder: Path) -> pd.DataFrame:
-    """What the results were made with: every commit, machine, precision and version among their notes."""
+    """The origin of the results: every commit, machine, precision and version among their notes."""
     numbers: Counter[tuple[str, str]] = Counter()
     for note in notes(folder):
         about = note["provenance"]
@@ -152,12 +152,12 @@ def caveats(folder: Path) -> list[str]:
 
 
 def total(costs: pd.DataFrame) -> str:
-    """The whole cost in words."""
+    """The whole cost as text."""
     return f"{int(costs.jobs.sum())} jobs, {runtime.minutes(costs.seconds.sum())} of work"
 
 
 class Parts:
-    """Claims, figures and tables as HTML that needs nothing from elsewhere, with links to what they come from."""
+    """Claims, figures and tables as HTML without external files, with links to their origin."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -150,9 +150,9 @@ def test_the_test_command_says_how_long_it_takes_and_ends_at_the_first_failure(m
     monkeypatch.setattr(cli.subprocess, "run", run)
     failing = "pytest"
     assert cli.main(["test"]) == 1 and ran == ["ruff", "ruff", "mypy", "pytest"]
-    said = capsys.readouterr().out.splitlines()
-    assert "minutes on two cores" in said[0] and said[1:3] == ["[1/5] style", "style: passed after 0 s"]
-    assert said[-1] == "tests: failed after 0 s"
+    output = capsys.readouterr().out.splitlines()
+    assert "minutes on two cores" in output[0] and output[1:3] == ["[1/5] style", "style: passed after 0 s"]
+    assert output[-1] == "tests: failed after 0 s"
     failing = "ruff"
     assert cli.main(["test"]) == 1 and ran[4:] == ["ruff"]
     failing = ""

@@ -73,10 +73,10 @@ def test_a_second_run_recomputes_nothing(laboratory):
 
 def test_a_changed_parameter_reruns_exactly_what_depends_on_it(laboratory):
     laboratory.profile(_02_left={"value": 5})
-    said = laboratory.run("small", "--dry-run").stdout
-    assert "02_left: runs, value was 1.0, is 5.0" in said and "01_first: finished" in said
-    assert "04_last: runs, it builds on 02_left, which runs again" in said and laboratory.ran() == []
-    assert re.search(r"2 of 4 jobs would run, time: about [\d.]+ (s|min)", said)
+    output = laboratory.run("small", "--dry-run").stdout
+    assert "02_left: runs, value was 1.0, is 5.0" in output and "01_first: finished" in output
+    assert "04_last: runs, it builds on 02_left, which runs again" in output and laboratory.ran() == []
+    assert re.search(r"2 of 4 jobs would run, time: about [\d.]+ (s|min)", output)
     assert laboratory.run("small").returncode == 0
     assert laboratory.ran() == ["02_left", "04_last"]
     assert laboratory.total("04_last") == 9
@@ -91,7 +91,9 @@ def test_dates_and_prose_do_not_matter_but_code_does(laboratory):
     assert "03_right: runs, its code has changed" in laboratory.run("small", "--dry-run").stdout
     assert laboratory.run("small", "--only", "03").returncode == 0
     assert laboratory.ran() == ["03_right"]
-    assert "04_last: runs, it builds on 03_right, made anew" in laboratory.run("small", "--dry-run").stdout
+    assert (
+        "04_last: runs, it builds on 03_right, which has run again since" in laboratory.run("small", "--dry-run").stdout
+    )
 
 
 def test_a_lost_or_damaged_result_is_made_again(laboratory):
@@ -107,8 +109,8 @@ def test_what_was_made_by_hand_with_other_parameters_is_made_anew(laboratory):
     note = here / "tables" / "04_last.sum.json"
     theirs = json.loads((here / "jobs" / "04_last.json").read_text())["parameters"] | {"value": 7.0}
     note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))
-    said = laboratory.run("small", "--dry-run").stdout
-    assert "04_last: runs, tables/04_last.sum.json was made by hand with other parameters" in said
+    output = laboratory.run("small", "--dry-run").stdout
+    assert "04_last: runs, tables/04_last.sum.json was made by hand with other parameters" in output
     assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
     assert "0 of 4 jobs would run" in laboratory.run("small", "--dry-run").stdout
 
@@ -143,15 +145,17 @@ def test_after_retrain_a_plain_start_finds_everything_finished(laboratory):
     theirs = json.loads(mark.read_text())["parameters"]
     assert theirs["retrain"] is True
     note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))  # as our notebooks' notes say
-    said = laboratory.run("small", "--dry-run").stdout
-    assert "01_first: finished" in said and "02_left: runs, it builds on 01_first, which has run again since" in said
+    output = laboratory.run("small", "--dry-run").stdout
+    assert (
+        "01_first: finished" in output and "02_left: runs, it builds on 01_first, which has run again since" in output
+    )
     assert laboratory.run("small").returncode == 0 and sorted(laboratory.ran()) == ["02_left", "03_right", "04_last"]
     for words in ([], ["--only", "01", "--retrain"]):
         assert "jobs are finished and will not run again" in laboratory.run("small", *words).stdout
     assert laboratory.ran() == []
     laboratory.profile(_01_first={"value": 2})
-    said = laboratory.run("small", "--only", "01", "--dry-run").stdout
-    assert "01_first: runs, value was 1.0, is 2.0 (" in said and "retrain = False" in said
+    output = laboratory.run("small", "--only", "01", "--dry-run").stdout
+    assert "01_first: runs, value was 1.0, is 2.0 (" in output and "retrain = False" in output
 
 
 def test_a_failing_job_stops_only_what_depends_on_it(laboratory):
@@ -229,8 +233,8 @@ def test_interrupted_it_says_so_and_goes_on_later(laboratory):
     run = start(laboratory)
     assert run.stdout.readline() and "started" in run.stdout.readline()
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=30)
-    assert run.returncode == 130 and "start again to continue" in said
+    output, _ = run.communicate(timeout=30)
+    assert run.returncode == 130 and "start again to continue" in output
 
 
 def test_a_killed_job_is_reported(laboratory):
@@ -241,8 +245,8 @@ def test_a_killed_job_is_reported(laboratory):
         time.sleep(0.1)
     time.sleep(2)
     os.kill(json.loads(running.read_text())["pid"], signal.SIGKILL)
-    said, _ = run.communicate(timeout=60)
-    assert run.returncode == 1 and "04_last ended without an error (killed? out of memory?" in said
+    output, _ = run.communicate(timeout=60)
+    assert run.returncode == 1 and "04_last ended without an error (killed? out of memory?" in output
 
 
 def test_a_kernel_that_dies_is_a_failure_with_a_name(laboratory):

@@ -28,7 +28,7 @@ def notebook(tmp_path_factory):
 
     cells = [
         md("title", "# 02 · Is $x^2$ a square?\n\nSay it."),
-        code("secret", prints("said aloud"), source="hidden = 1", tags=["remove-input"]),
+        code("secret", prints("message aloud"), source="hidden = 1", tags=["remove-input"]),
         code("given", source="w = 3", tags=["injected-parameters"]),
         md(
             "first",
@@ -69,7 +69,7 @@ def test_code_is_folded_and_hidden_code_is_not_there(notebook):
     page = pages.to_html(notebook)
     assert '<details class="code"><summary>code: fig-one</summary>' in page
     assert '<details class="code" open' not in page
-    assert "hidden" not in page and "said aloud" in page
+    assert "hidden" not in page and "message aloud" in page
     assert "parameters of this run" in page and ">w</span>" in page
     assert "<details><summary>Solution</summary>" in page
 

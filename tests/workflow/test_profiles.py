@@ -124,8 +124,8 @@ def test_retrain_is_set_where_it_exists(place):
 
 
 def test_unknown_parameter_names_the_nearest(place):
-    said = refused(place, "{epoch: 3}")
-    assert said == "unknown parameter 'epoch' in profile 'quick' for 07_ssl_training (did you mean 'epochs'?)"
+    message = refused(place, "{epoch: 3}")
+    assert message == "unknown parameter 'epoch' in profile 'quick' for 07_ssl_training (did you mean 'epochs'?)"
 
 
 @pytest.mark.parametrize(

@@ -134,12 +134,12 @@ def spoil_run(here):
 
 
 @pytest.mark.parametrize(
-    "spoil, said",
+    "spoil, message",
     [(spoil_job, "02_b is not finished"), (spoil_table, "scores.csv is damaged"), (spoil_run, "cannot be believed")],
 )
-def test_what_is_unfinished_or_was_touched_is_not_recorded(folder, spoil, said):
+def test_what_is_unfinished_or_was_touched_is_not_recorded(folder, spoil, message):
     spoil(folder / "outputs" / "p")
-    with pytest.raises(Problem, match=said):
+    with pytest.raises(Problem, match=message):
         recording.record("p", "laptop")
     assert not (folder / "recorded").exists()
 

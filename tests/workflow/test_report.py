@@ -122,8 +122,8 @@ def test_results_that_an_earlier_plan_left_are_not_gathered(folder):
         (folder / "jobs" / f"{job}.json").write_text(json.dumps({"notebook": job[:6], "seconds": seconds}))
     assert report.cost(folder).seconds.tolist() == [60.0]
     (folder / "jobs" / "08_linear_and_knn.json").unlink()
-    said = report.caveats(folder)
-    assert said[0] == "Measured on: scenes." and "08_linear_and_knn, 09_transfer" in said[1]
+    message = report.caveats(folder)
+    assert message[0] == "Measured on: scenes." and "08_linear_and_knn, 09_transfer" in message[1]
 
 
 def test_an_unknown_claim_is_named(folder, monkeypatch):
