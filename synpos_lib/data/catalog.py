@@ -21,9 +21,7 @@ from synpos_lib.data import scenes, targets
 from synpos_lib.data.corruptions import corrupt, find
 from synpos_lib.data.decoded import Source, open_or_decode
 from synpos_lib.data.images import Images, images_fingerprint, take
-from synpos_lib.data.trees import in_turns, rank, read_tree, stratified, with_val
-
-__all__ = ["Images", "images_fingerprint", "load", "names", "stratified", "take"]
+from synpos_lib.data.trees import in_turns, rank, read_tree, with_val
 
 EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set is `scenes`
     "scenes": {},

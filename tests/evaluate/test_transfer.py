@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, views
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import transfer
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train import encoders
@@ -49,7 +50,7 @@ class Made:
     def __init__(self, metric="accuracy", **parts):
         self.metric = metric
         for name, (z, y) in parts.items():
-            setattr(self, name, catalog.Images(z.float(), y, None, tuple("abcd"), "made", name, ""))
+            setattr(self, name, Images(z.float(), y, None, tuple("abcd"), "made", name, ""))
 
 
 def naive(to, lambdas):
