@@ -9,7 +9,6 @@ instances (digits of other writers, other fonts) and its own drawing seeds. Leng
 import math
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -39,13 +38,8 @@ FONTS = {  # families mix in every split, no font is in two
 }
 
 
-class Drawn(NamedTuple):
-    images: Tensor  # (N, 3, 32, 32) uint8
-    what: Tensor  # (N,) int64, index into CLASSES[name]
-
-
-def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> Drawn:
-    """Draw n images of one of the sets in CLASSES, with classes drawn uniformly."""
+def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> tuple[Tensor, Tensor]:
+    """n images of a set, (n, 3, 32, 32) uint8, and their classes, (n,), drawn uniformly: indices into CLASSES[name]."""
     if name not in CLASSES:
         raise Problem(f"unknown set '{name}': {suggest(name, CLASSES)}")
     if split not in SPLITS:
@@ -61,7 +55,7 @@ def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> Drawn:
             covered = _shapes(what[chunk], r) if name == "shapes" else _glyphs(what[chunk], r, glyph_masks(name, split))
             drawn = _paint(covered, r[:, 16:])
         images[chunk] = quantize(drawn)
-    return Drawn(images, what)
+    return images, what
 
 
 # ------------------------------------------------------------------------------------------- colour

@@ -57,7 +57,6 @@ NORMALIZATION = {  # mean and standard deviation per channel, as in the released
     "other": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
 }
 LUMA = (0.2989, 0.587, 0.114)
-CPU = torch.device("cpu")
 CHUNK = 32  # images worked on at once on a processor, so that they stay in its cache
 
 
@@ -197,7 +196,7 @@ def _change(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor | slice]
 def _crop(images: Tensor, box: Tensor | None, flip: Tensor) -> Tensor:
     """Crop, resize back and flip: uint8 -> float in [0, 1]."""
     height, width = images.shape[2:]
-    x = images.float().div_(255)
+    x = unit(images)
     if box is None:
         return torch.where(flip[:, None, None, None], x.flip(3), x)
     vertical = resampling(box[:, 0], box[:, 2], height)  # (B, H, H)
