@@ -43,9 +43,12 @@ def load_pipeline(cls: Any, folder_or_name: str | Path, *, revision: str | None 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()  # reading a model takes seconds
     try:
-        kind = json.loads((folder / "model_index.json").read_text())["_class_name"]
-        if kind != cls.__name__:
+        index = json.loads((folder / "model_index.json").read_text())
+        if (kind := index.pop("_class_name")) != cls.__name__:
             raise Problem(f"{folder} holds a {kind}: give the folder of a {cls.__name__}")
+        parts = {name for name, part in index.items() if isinstance(part, list) and part[0]} - {"safety_checker"}
+        if missing := [name for name in sorted(parts) if not any((folder / name).glob("*"))]:
+            raise FileNotFoundError(f"{', '.join(missing)} is missing or empty")
         unchecked = dict(safety_checker=None, requires_safety_checker=False)
         pipeline = cls.from_pretrained(folder, local_files_only=True, **unchecked)
     except Problem:
