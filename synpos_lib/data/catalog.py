@@ -30,7 +30,7 @@ EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set i
     "new-species": {"species": scenes.NEW_SPECIES},
     **{name: {"target": name} for name in targets.CLASSES},
 }
-DRAWN = {"train": 10_000, "val": 2_000, "test": 2_000}  # how many embedded images, where n does not say
+DRAWN = {"train": 10_000, "val": 2_000, "test": 2_000}  # how many embedded images there are if n is None
 
 
 class NotHere(Problem):
@@ -61,7 +61,7 @@ REAL = {
     "imagenet100": Real(None, "imagenet100", {}, 224, "scenes"),
 }
 NO_DOWNLOAD = ("cars", "imagenet100")  # the first is no longer on its server, the second needs a licence
-SIDE = 32  # pixels of own images, as the embedded recipe wants them
+SIDE = 32  # pixels of images in folder:PATH, as the embedded recipe expects them
 CALTECH_PER_CLASS = 30  # training images, the usual protocol; the rest is the test split
 
 
@@ -69,9 +69,9 @@ def load(
     name: str,
     split: str = "train",
     *,
-    n: int | None = None,  # images: so many are drawn, or the first are taken of a real set
-    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own, of own images 32
-    seed: int = 0,  # of drawings, carved splits and the order; the data's own, not the run's
+    n: int | None = None,  # how many images to draw, or to take from the start of a real set; None: DRAWN, or all
+    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own, for folder:PATH 32
+    seed: int = 0,  # of the drawing, the split and the order; it belongs to the data, not to a run
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
 ) -> Images:
     """One split of the named set."""
@@ -127,18 +127,20 @@ def _load_real(name: str, split: str, size: int | None, seed: int, root: Path) -
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     title = safe_name(name if name in REAL else folder.name)
     cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
-    few = Problem(f"'{name}' has too few images for the split '{split}': add some to {folder}, or use another split")
+    too_few = Problem(
+        f"'{name}' has too few images for the split '{split}': add some to {folder}, or use another split"
+    )
 
     def source() -> Source:
         whole = read_tree(folder, part, seed) if is_tree else _torchvision(name, folder, part, seed, root)
         if not len(whole.items):
-            raise few
+            raise too_few
         return in_turns(whole, seed)
 
     images, manifest = open_or_decode(cache, source, folder, part, size)
     start, stop = manifest["splits"][split]
     if start == stop:
-        raise few
+        raise too_few
     labels = torch.tensor(manifest["labels"][start:stop]) if split != "unlabelled" else None
     classes, fingerprint = tuple(manifest["classes"]), manifest["fingerprints"][split]
     return Images(images[start:stop], labels, None, classes, name, split, fingerprint)
@@ -199,8 +201,8 @@ def _torchvision(name: str, folder: Path, part: str, seed: int, root: Path) -> S
         }
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise Problem(
-            f"'{name}' in {folder} is incomplete or damaged ({error}): move that folder away and get it "
-            f"anew, or use the embedded '{real.instead}'"
+            f"'{name}' in {folder} is incomplete or damaged ({error}): move that folder away and "
+            f"download it again, or use the embedded '{real.instead}'"
         ) from error
     if "all" in official:
         few = rank(official["all"].labels, seed) < CALTECH_PER_CLASS
@@ -231,6 +233,6 @@ def _contents(dataset: Any) -> Source:
 
 
 def _cache_folder(root: Path) -> Path:
-    """Beside the data; in the home folder where the data can only be read."""
+    """Where decoded images are stored: beside the data, or in the home folder if the data can only be read."""
     writable = os.access(root, os.W_OK) if root.exists() else True
     return (root if writable else Path.home() / ".cache" / "synpos") / "decoded"

@@ -25,13 +25,13 @@ from synpos_lib.data.images import images_fingerprint
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
-ABANDONED = 3600  # seconds without a write, after which a half-made file's process is taken for dead
+ABANDONED = 3600  # seconds without a write, after which the process behind a temporary file counts as dead
 
 
 class Source(NamedTuple):
-    """What there is to decode: the images of one part, those for validation last."""
+    """The images of one part before they are decoded, those for validation last."""
 
-    items: Any  # a sequence of a Path or an (H, W, 3) uint8 array each
+    items: Any  # a sequence of paths, or of (H, W, 3) uint8 arrays
     labels: np.ndarray  # (N,) int64
     classes: tuple[str, ...]
     n_val: int = 0
@@ -51,8 +51,8 @@ def _signature(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            about = path.stat()
-            digest.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n".encode())
+            stat = path.stat()
+            digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -84,10 +84,10 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
 
 def _check(path: Path, images: Tensor, manifest: dict) -> None:
     """Refuse a cache that is not what its manifest says."""
-    about = path.stat()
+    stat = path.stat()
     if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
         raise ValueError("it does not have the recorded shape")
-    if about.st_size > ALWAYS_CHECKED and manifest["stat"] == [about.st_size, about.st_mtime_ns]:
+    if stat.st_size > ALWAYS_CHECKED and manifest["stat"] == [stat.st_size, stat.st_mtime_ns]:
         return
     labels = torch.tensor(manifest["labels"], dtype=torch.int64)
     parts = {split: rows for split, rows in manifest["splits"].items() if split != "train+val"}
@@ -108,9 +108,9 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
     shape = (len(source.items), 3, size, size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*"):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink(missing_ok=True)
+        for old in path.parent.glob(f".{path.name}.*"):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink(missing_ok=True)
         unreadable = _write(temporary, _decoded(source.items, size, f"decoding {folder.name} ({part})"), shape)
         if unreadable:
             names = sorted(f"{os.path.relpath(source.items[i], folder)} ({why})" for i, why in unreadable.items())
@@ -122,7 +122,7 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
         os.replace(temporary, path)
     except OSError as error:
         raise Problem(
-            f"could not keep the decoded images of {folder} in {path.parent} ({error.strerror}): "
+            f"could not store the decoded images of {folder} in {path.parent} ({error.strerror}): "
             f"that takes {math.prod(shape) / 1e6:.0f} MB in a folder you can write, which SYNPOS_DATA can name"
         ) from error
     finally:

@@ -22,7 +22,7 @@ from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.data.images import Images
 
 FILE = "positives.npy"
-CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed
+CHUNK = 64  # anchors generated and written at once; with another size, chunks have other seeds and so other images
 
 
 class Generator(Protocol):
@@ -74,7 +74,7 @@ def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run
 
 
 def read(folder: Path, anchors: Images) -> Tensor:
-    """The candidates of these very anchors, memory-mapped: (N, K, 3, H, W)."""
+    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W)."""
     run = read_run(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
@@ -139,7 +139,7 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
 def _fill(run: Run, images: Tensor, labels: Tensor | None, generator: Generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
     whole = {row["row"]: row["sha256"] for row in run.metrics()}
-    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # of earlier sittings
+    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # before an interruption
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
         rows = slice(row, row + CHUNK)
         if whole.get(row) == _digest(array[rows]):

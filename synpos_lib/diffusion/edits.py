@@ -2,7 +2,7 @@
 
 generate(anchors, k, seed):   uint8 (B, 3, H, W) -> (B, k, 3, H, W), k = the number of prompts, candidate j by prompt j
 
-They are generators like those of `generators`, so an edited set is a store: continued, sharded, verified.
+They have the interface of `generators`, so an edited set is a store that can be continued, sharded and verified.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     pipeline = load_pipeline(StableDiffusionImageVariationPipeline, "/models/sd-image-variations")
     generator = ImageVariations(pipeline)
 
-They are generators like those of `generators`. Nothing is downloaded unless downloads are allowed (--download).
+They have the interface of `generators`. Nothing is downloaded unless downloads are allowed (--download).
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def load_pipeline(cls: Any, folder_or_name: str | Path, *, revision: str | None 
 
 
 def pipeline_fingerprint(pipeline: Any) -> str:
-    """Which weights all of a pipeline's networks have."""
+    """A hash of the weights of all networks of a pipeline."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     prints = " ".join(f"{name} {weights_fingerprint(networks[name])}" for name in sorted(networks))
     return hashlib.sha256(prints.encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ With labels, every prediction is guided (Ho & Salimans 2022, https://arxiv.org/a
 
     prediction = (1 + guidance) * prediction(x_t, t, label) - guidance * prediction(x_t, t, no class)
 
-which for v and for the noise is the same thing. Guidance 0 follows the label as the data do; the "guidance scale" of
+which is the same for v as for the noise. Guidance 0 follows the label as the data do; the "guidance scale" of
 diffusers is 1 + guidance. Skips come from the sample alone. The defaults are those of the released
 command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1,
 w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
@@ -108,7 +108,7 @@ def sample(
 
 
 def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, guidance: float, **shares: float) -> None:
-    """One clear sentence before anything is sampled."""
+    """Refuse arguments that do not fit each other, before anything is sampled."""
     size = unet.config.image_size
     for name, share in shares.items():
         if not 0 <= share <= 1:
@@ -149,6 +149,6 @@ def anchor_features(
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
-    with features(unet, blocks) as seen:
+    with features(unet, blocks) as outputs:
         run(q_sample(anchors, times, noise), times)
-    return seen
+    return outputs
