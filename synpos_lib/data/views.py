@@ -161,7 +161,7 @@ def _boxes(
 
 
 def apply(images: Tensor, parameters: Parameters, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The view of every image with these parameters: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
+    """The view with these parameters of every image: uint8 (B, 3, H, W) -> normalised float, channels last."""
     size = CHUNK if images.device.type == "cpu" else len(images)
     out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
     offset, spread = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
