@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from synpos_lib.core.errors import Problem
 from synpos_lib.data import targets
 
 EVERY = pytest.mark.parametrize("name", targets.CLASSES)
@@ -90,10 +89,3 @@ def test_colour_does_not_tell_the_class_but_the_drawing_does(name):
 
     assert accuracy(lambda i: i.float().mean((2, 3)) / 255) < 2.5 * chance
     assert accuracy(edges) > 2.5 * chance
-
-
-def test_unknown_names_are_refused_with_the_nearest():
-    with pytest.raises(Problem, match="did you mean 'digits'"):
-        targets.render(1, "digit")
-    with pytest.raises(Problem, match="did you mean 'train'"):
-        targets.render(1, "digits", split="training")
