@@ -30,6 +30,7 @@ def work(folder: Path) -> None:
 
     from synpos_lib import methods
     from synpos_lib.data import catalog, positives
+    from synpos_lib.data.images import Images
     from synpos_lib.diffusion import training
     from synpos_lib.diffusion.generators import BottleneckMixing, ClassConditional
     from synpos_lib.diffusion.unet import UNet, UNetConfig
@@ -39,7 +40,7 @@ def work(folder: Path) -> None:
     from synpos_lib.results import evaluations
     from synpos_lib.train.pretrain import Config, load_encoder, pretrain, untrained
 
-    class Input(catalog.Images):
+    class Input(Images):
         """Images that are handed to a run; how they were loaded is no part of it, their fingerprint is."""
 
         def __len__(self) -> int:

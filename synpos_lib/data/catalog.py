@@ -21,9 +21,7 @@ from synpos_lib.data import scenes, targets
 from synpos_lib.data.corruptions import corrupt, find
 from synpos_lib.data.decoded import Source, open_or_decode
 from synpos_lib.data.images import Images, images_fingerprint, take
-from synpos_lib.data.trees import in_turns, rank, read_tree, stratified, with_val
-
-__all__ = ["Images", "images_fingerprint", "load", "names", "stratified", "take"]
+from synpos_lib.data.trees import in_turns, rank, read_tree, with_val
 
 EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set is `scenes`
     "scenes": {},
@@ -32,7 +30,7 @@ EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set i
     "new-species": {"species": scenes.NEW_SPECIES},
     **{name: {"target": name} for name in targets.CLASSES},
 }
-DRAWN = {"train": 10_000, "val": 2_000, "test": 2_000}  # how many embedded images, where n does not say
+DRAWN = {"train": 10_000, "val": 2_000, "test": 2_000}  # how many embedded images there are if n is None
 
 
 class NotHere(Problem):
@@ -63,44 +61,37 @@ REAL = {
     "imagenet100": Real(None, "imagenet100", {}, 224, "scenes"),
 }
 NO_DOWNLOAD = ("cars", "imagenet100")  # the first is no longer on its server, the second needs a licence
-SIDE = 32  # pixels of own images, as the embedded recipe wants them
+SIDE = 32  # pixels of images in folder:PATH, as the embedded recipe expects them
 CALTECH_PER_CLASS = 30  # training images, the usual protocol; the rest is the test split
-
-
-def names() -> list[str]:
-    """Every name that `load` knows, besides `folder:PATH`."""
-    return [*EMBEDDED, *REAL]
 
 
 def load(
     name: str,
     split: str = "train",
     *,
-    n: int | None = None,  # images: so many are drawn, or the first are taken of a real set
-    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own, of own images 32
-    seed: int = 0,  # of drawings, carved splits and the order; the data's own, not the run's
+    n: int | None = None,  # how many images to draw, or to take from the start of a real set; None: DRAWN, or all
+    size: int | None = None,  # pixels: shorter side resized, centre cropped; None: the set's own, for folder:PATH 32
+    seed: int = 0,  # of the drawing, the split and the order; it belongs to the data, not to a run
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
-    download: bool = False,
-    on_corrupt: str = "refuse",  # or "skip": unreadable images are named, counted and left out
 ) -> Images:
     """One split of the named set."""
     corrupted = re.fullmatch(r"(.+)\+(\w+)-(\d+)", name)
     if corrupted and not Path(name.removeprefix("folder:")).is_dir():
         base, corruption, severity = corrupted[1], corrupted[2], int(corrupted[3])
         find(corruption, severity)  # refuses an unknown one before anything is loaded
-        clean = load(base, split, n=n, size=size, seed=seed, root=root, download=download, on_corrupt=on_corrupt)
+        clean = load(base, split, n=n, size=size, seed=seed, root=root)
         images = corrupt(clean.images, corruption, severity, seed)
         return replace(clean, images=images, name=name, fingerprint=images_fingerprint(images, clean.labels))
-    if on_corrupt not in ("refuse", "skip"):
-        raise Problem(f"unknown on_corrupt '{on_corrupt}': {suggest(on_corrupt, ('refuse', 'skip'))}")
     if n is not None and n < 1:
         raise Problem(f"n is {n} for '{name}': ask for at least 1 image")
     if name in EMBEDDED:
         return _draw(name, split, n, size, seed)
     if name not in REAL and not name.startswith("folder:"):
-        raise Problem(f"unknown data set '{name}': {suggest(name, names())} (or folder:PATH, an image-folder tree)")
+        raise Problem(
+            f"unknown data set '{name}': {suggest(name, [*EMBEDDED, *REAL])} (or folder:PATH, an image-folder tree)"
+        )
     place = Path(root or os.environ.get("SYNPOS_DATA") or Path.home() / ".cache" / "synpos").expanduser()
-    whole = _load_real(name, split, size, seed, place, download, on_corrupt)
+    whole = _load_real(name, split, size, seed, place)
     if n is None:
         return whole
     if n > len(whole):
@@ -126,37 +117,36 @@ def _draw(name: str, split: str, n: int | None, size: int | None, seed: int) -> 
 # --------------------------------------------------------------------------------------------- real
 
 
-def _load_real(
-    name: str, split: str, size: int | None, seed: int, root: Path, download: bool, on_corrupt: str
-) -> Images:
+def _load_real(name: str, split: str, size: int | None, seed: int, root: Path) -> Images:
     splits = ["train", "val", "test", "train+val"] + ["unlabelled"] * (name == "stl10")
     if split not in splits:
         raise Problem(f"'{name}' has no split '{split}': {suggest(split, splits)}")
     part = "train" if split in ("val", "train+val") else split
-    folder, is_tree = _find(name, root, download)
+    folder, is_tree = _find(name, root)
     size = size or (REAL[name].size if name in REAL else SIDE)
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     title = safe_name(name if name in REAL else folder.name)
     cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
-    few = Problem(f"'{name}' has too few images for the split '{split}': add some to {folder}, or use another split")
+    too_few = Problem(
+        f"'{name}' has too few images for the split '{split}': add some to {folder}, or use another split"
+    )
 
     def source() -> Source:
         whole = read_tree(folder, part, seed) if is_tree else _torchvision(name, folder, part, seed, root)
         if not len(whole.items):
-            raise few
+            raise too_few
         return in_turns(whole, seed)
 
     images, manifest = open_or_decode(cache, source, folder, part, size)
-    _report_unreadable(manifest["unreadable"], manifest["found"], name, folder, on_corrupt)
     start, stop = manifest["splits"][split]
     if start == stop:
-        raise few
+        raise too_few
     labels = torch.tensor(manifest["labels"][start:stop]) if split != "unlabelled" else None
     classes, fingerprint = tuple(manifest["classes"]), manifest["fingerprints"][split]
     return Images(images[start:stop], labels, None, classes, name, split, fingerprint)
 
 
-def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
+def _find(name: str, root: Path) -> tuple[Path, bool]:
     """The folder of a real set and whether it is a tree; refused with what was expected if there is none."""
     if name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
@@ -170,15 +160,14 @@ def _find(name: str, root: Path, download: bool) -> tuple[Path, bool]:
     if (root / name / "train").is_dir():
         return root / name, True
     folder = root / real.folder
-    allowed = download or "SYNPOS_DOWNLOAD" in os.environ
-    if real.dataset and allowed and name not in NO_DOWNLOAD and not folder.is_dir():
+    if real.dataset and "SYNPOS_DOWNLOAD" in os.environ and name not in NO_DOWNLOAD and not folder.is_dir():
         _download(name, root)
     if real.dataset and folder.is_dir():
         return folder, False
     expected = f"{name}/train/CLASS/*.png with {name}/test/ beside it"
     if real.dataset:
         expected = f"{real.folder}/ as torchvision keeps it, or {expected}"
-    allow = "" if name in NO_DOWNLOAD else "allow its download (download=True, --download), "
+    allow = "" if name in NO_DOWNLOAD else "allow its download (--download), "
     raise NotHere(
         f"no '{name}' in {root}: expected {expected}; put it there, name another folder in SYNPOS_DATA, "
         f"{allow}or use the embedded '{real.instead}'"
@@ -212,8 +201,8 @@ def _torchvision(name: str, folder: Path, part: str, seed: int, root: Path) -> S
         }
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise Problem(
-            f"'{name}' in {folder} is incomplete or damaged ({error}): move that folder away and get it "
-            f"anew, or use the embedded '{real.instead}'"
+            f"'{name}' in {folder} is incomplete or damaged ({error}): move that folder away and "
+            f"download it again, or use the embedded '{real.instead}'"
         ) from error
     if "all" in official:
         few = rank(official["all"].labels, seed) < CALTECH_PER_CLASS
@@ -243,18 +232,7 @@ def _contents(dataset: Any) -> Source:
     return Source(items, np.array(labels, np.int64), tuple(classes))
 
 
-def _report_unreadable(unreadable: list, found: int, name: str, folder: Path, on_corrupt: str) -> None:
-    if not unreadable:
-        return
-    first = ", ".join(f"{file} ({reason})" for file, reason in sorted(unreadable)[:3])
-    which = f"{len(unreadable)} of {found} images of '{name}' in {folder} cannot be read: {first}"
-    which += ", …" * (len(unreadable) > 3)
-    if on_corrupt == "refuse":
-        raise Problem(f"{which}; replace them, or leave them out with on_corrupt='skip'")
-    print(f"{which}; left out")
-
-
 def _cache_folder(root: Path) -> Path:
-    """Beside the data; in the home folder where the data can only be read."""
+    """Where decoded images are stored: beside the data, or in the home folder if the data can only be read."""
     writable = os.access(root, os.W_OK) if root.exists() else True
     return (root if writable else Path.home() / ".cache" / "synpos") / "decoded"

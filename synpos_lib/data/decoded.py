@@ -1,10 +1,11 @@
 """Images decoded once into one memory-mapped array file, with a manifest that describes their source.
 
-The array is NAME.npy, the manifest NAME.json beside it (labels, classes, fingerprints, unreadable files). A
+The array is NAME.npy, the manifest NAME.json beside it (labels, classes, fingerprints). A
 cache that is truncated, edited or made from files that have changed since is never used.
 """
 
 import hashlib
+import math
 import os
 import time
 import warnings
@@ -24,13 +25,13 @@ from synpos_lib.data.images import images_fingerprint
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
-ABANDONED = 3600  # seconds without a write, after which a half-made file's process is taken for dead
+ABANDONED = 3600  # seconds without a write, after which the process behind a temporary file counts as dead
 
 
 class Source(NamedTuple):
-    """What there is to decode: the images of one part, those for validation last."""
+    """The images of one part before they are decoded, those for validation last."""
 
-    items: Any  # a sequence of a Path or an (H, W, 3) uint8 array each
+    items: Any  # a sequence of paths, or of (H, W, 3) uint8 arrays
     labels: np.ndarray  # (N,) int64
     classes: tuple[str, ...]
     n_val: int = 0
@@ -50,8 +51,8 @@ def _signature(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            about = path.stat()
-            digest.update(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n".encode())
+            stat = path.stat()
+            digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -62,40 +63,36 @@ def open_or_decode(path: Path, make: Callable[[], Source], folder: Path, part: s
 
 
 def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
-    """The decoded images and their manifest, if they are whole and made from what is there now."""
-    note, reason = path.with_suffix(".json"), None
+    """The decoded images and their manifest, if they are whole and made from the files that are there now."""
+    note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         return None
     try:
         manifest = files.read_json(note)
         if manifest["signature"] != signature:
             return None
-        array = np.lib.format.open_memmap(path, mode="c")  # copy on write: the file never changes
-        images = torch.from_numpy(array)
-        reason = _mismatch(path, images, manifest)
-        if not reason:
-            return images, manifest
+        images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))  # copy on write: the file never changes
+        _check(path, images, manifest)
+        return images, manifest
     except (Problem, OSError, ValueError, TypeError, KeyError) as error:
-        reason = str(error)
-    for file in (path, note):
-        if file.exists():
-            files.damaged(file, reason)
-    warnings.warn(f"{path} is damaged ({reason}): set aside as {path.name}.damaged, decoding anew", stacklevel=4)
-    return None
-
-
-def _mismatch(path: Path, images: Tensor, manifest: dict) -> str | None:
-    """What is wrong with a cache, if anything."""
-    about = path.stat()
-    if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
-        return "it does not have the recorded shape"
-    if about.st_size > ALWAYS_CHECKED and manifest["stat"] == [about.st_size, about.st_mtime_ns]:
+        for file in (path, note):
+            if file.exists():
+                files.damaged(file, error)
+        warnings.warn(f"{path} is damaged ({error}): set aside as {path.name}.damaged, decoding anew", stacklevel=4)
         return None
+
+
+def _check(path: Path, images: Tensor, manifest: dict) -> None:
+    """Refuse a cache that is not what its manifest says."""
+    stat = path.stat()
+    if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
+        raise ValueError("it does not have the recorded shape")
+    if stat.st_size > ALWAYS_CHECKED and manifest["stat"] == [stat.st_size, stat.st_mtime_ns]:
+        return
     labels = torch.tensor(manifest["labels"], dtype=torch.int64)
     parts = {split: rows for split, rows in manifest["splits"].items() if split != "train+val"}
     if not _fingerprints(images, labels, parts).items() <= manifest["fingerprints"].items():
-        return "its contents do not match their fingerprint"
-    return None
+        raise ValueError("its contents do not match their fingerprint")
 
 
 def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str]:
@@ -107,69 +104,63 @@ def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str
 
 def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, dict]:
     """Decode a part into one array file and its manifest; whole or absent, whatever happens on the way."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    good: list[int] = []
-    unreadable: list[list[str]] = []
-
-    def readable() -> Iterator[np.ndarray]:
-        for i, pixels in enumerate(_decoded(source.items, size, f"decoding {folder.name} ({part})")):
-            if isinstance(pixels, np.ndarray):
-                good.append(i)
-                yield pixels
-            else:
-                file = source.items[i]
-                unreadable.append([str(file.relative_to(folder)) if isinstance(file, Path) else f"image {i}", pixels])
-
+    note, temporary = path.with_suffix(".json"), path.with_name(f".{path.name}.{os.getpid()}")
+    shape = (len(source.items), 3, size, size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.name}.*"):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                left.unlink(missing_ok=True)
-        _write_array(temporary, readable(), (len(source.items), 3, size, size))
-        if not good:
-            raise Problem(f"none of the {len(source.items)} images of {folder} can be read: {unreadable[0]}")
-        path.with_suffix(".json").unlink(missing_ok=True)
+        for old in path.parent.glob(f".{path.name}.*"):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink(missing_ok=True)
+        unreadable = _write(temporary, _decoded(source.items, size, f"decoding {folder.name} ({part})"), shape)
+        if unreadable:
+            names = sorted(f"{os.path.relpath(source.items[i], folder)} ({why})" for i, why in unreadable.items())
+            first = ", ".join(names[:3]) + ", …" * (len(names) > 3)
+            raise Problem(
+                f"{len(names)} of {shape[0]} images in {folder} cannot be read: {first}; replace or remove them"
+            )
+        note.unlink(missing_ok=True)
         os.replace(temporary, path)
     except OSError as error:
         raise Problem(
-            f"could not keep the decoded images of {folder} in {path.parent} ({error.strerror}): "
-            f"that takes {len(source.items) * 3 * size**2 / 1e6:.0f} MB in a folder you can write, "
-            "which SYNPOS_DATA can name"
+            f"could not store the decoded images of {folder} in {path.parent} ({error.strerror}): "
+            f"that takes {math.prod(shape) / 1e6:.0f} MB in a folder you can write, which SYNPOS_DATA can name"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
-    n, labels = len(good), torch.from_numpy(np.asarray(source.labels, np.int64)[good])
-    cut = sum(i < len(source.items) - source.n_val for i in good)
+    n, labels = len(source.items), torch.from_numpy(np.asarray(source.labels, np.int64))
+    cut = n - source.n_val
     splits = {"train": (0, cut), "val": (cut, n), "train+val": (0, n)} if part == "train" else {part: (0, n)}
     images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
     manifest = {
         "signature": signature,
-        "shape": list(images.shape),
+        "shape": list(shape),
         "stat": [path.stat().st_size, path.stat().st_mtime_ns],
         "splits": splits,
         "fingerprints": _fingerprints(images, labels, splits),
         "classes": list(source.classes),
-        "found": len(source.items),
-        "unreadable": unreadable,
         "labels": labels.tolist(),
     }
-    files.write_json(path.with_suffix(".json"), manifest)
+    files.write_json(note, manifest)
     return images, manifest
 
 
-def _write_array(path: Path, rows: Iterator[np.ndarray], shape: tuple[int, ...]) -> None:
-    """Stream rows into a .npy file, their number last; so a full disk is an ordinary error."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+def _write(path: Path, rows: Iterator[np.ndarray | str], shape: tuple[int, ...]) -> dict[int, str]:
+    """Write images as a .npy file, one after the other, so that a full disk is an ordinary error.
+
+    Returns the numbers of those that could not be read, with the reason.
+    """
+    unreadable = {}
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        n = 0
-        for n, row in enumerate(rows, 1):  # noqa: B007 (their number)
-            file.write(np.ascontiguousarray(row).data)
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {**header, "shape": (n, *shape[1:])})
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for i, row in enumerate(rows):
+            if isinstance(row, str):
+                unreadable[i] = row
+            else:
+                file.write(np.ascontiguousarray(row).data)
         file.flush()
         os.fsync(file.fileno())
+    return unreadable
 
 
 def _decoded(items: Sequence, size: int, label: str) -> Iterator[np.ndarray | str]:

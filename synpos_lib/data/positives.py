@@ -22,8 +22,7 @@ from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.data.images import Images
 
 FILE = "positives.npy"
-LAYOUT = "N K 3 H W"  # recorded in every store: those made before it was had the channels last
-CHUNK = 64  # anchors generated and written at once; part of what is drawn, since each chunk has its own seed
+CHUNK = 64  # anchors generated and written at once; with another size, chunks have other seeds and so other images
 
 
 class Generator(Protocol):
@@ -75,8 +74,8 @@ def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run
 
 
 def read(folder: Path, anchors: Images) -> Tensor:
-    """The candidates of these very anchors, memory-mapped: (N, K, 3, H, W)."""
-    run = _finished(folder)
+    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W)."""
+    run = read_run(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
             f"the positives in {folder} were made from other images ({run.config['images'][:12]}) than these "
@@ -91,7 +90,7 @@ def read(folder: Path, anchors: Images) -> Tensor:
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:
     """Put the shards of one store together; they must agree in everything but their rows, and leave no gap."""
-    parts = sorted((_finished(shard) for shard in shards), key=lambda run: run.config["rows"])
+    parts = sorted(map(read_run, shards), key=lambda run: run.config["rows"])
     first, expected = parts[0].config, 0
     for part in parts:
         if {**part.config, "rows": 0} != {**first, "rows": 0}:
@@ -114,19 +113,8 @@ def merge(shards: Sequence[Path], folder: Path) -> Run:
 
 
 def _config(anchors: Images, origin: dict, k: int, start: int, stop: int) -> dict[str, Any]:
-    about = {"images": anchors.fingerprint, "layout": LAYOUT, "generator": origin}
+    about = {"images": anchors.fingerprint, "generator": origin}
     return about | {"k": k, "rows": [start, stop], "of": len(anchors.images)}
-
-
-def _finished(folder: Path) -> Run:
-    """A finished store, unless it is of the layout before this one."""
-    run = read_run(folder)
-    if run.config.get("layout") != LAYOUT:
-        raise Problem(
-            f"the positives in {folder} were stored by an earlier version, with the channels last: run the notebook "
-            "that makes them again (05 for positives-…, 10 for its settings, 11 for variations-…, 12 for edits-…)"
-        )
-    return run
 
 
 def _range(n: int, index: int, count: int) -> tuple[int, int]:
@@ -151,7 +139,7 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
 def _fill(run: Run, images: Tensor, labels: Tensor | None, generator: Generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
     whole = {row["row"]: row["sha256"] for row in run.metrics()}
-    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # of earlier sittings
+    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # before an interruption
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
         rows = slice(row, row + CHUNK)
         if whole.get(row) == _digest(array[rows]):

@@ -42,7 +42,7 @@ N_FISH, N_SCENE = 12, 16  # random numbers per image: one row for its fish, one 
 FIELD = 6  # a scene's smooth colour fields start from FIELD × FIELD random numbers
 
 
-class Rendered(NamedTuple):
+class LabelledImages(NamedTuple):
     images: Tensor  # (N, 3, 32, 32) uint8
     what: Tensor  # (N,) int64, index into `species`
     where: Tensor  # (N,) int64, index into `scenes`
@@ -57,7 +57,7 @@ def render(
     sketch: bool = False,
     what: Tensor | None = None,  # (n,) index into `species`; None, here and below: drawn uniformly
     where: Tensor | None = None,  # (n,) index into `scenes`
-) -> Rendered:
+) -> LabelledImages:
     """Draw n images."""
     if split not in SPLITS:
         raise Problem(f"unknown split '{split}': {suggest(split, SPLITS)}")
@@ -76,7 +76,7 @@ def render(
         background = by_name(scenes, where[chunk], partial(_draw_scene, split), scene[chunk], field[chunk])
         drawn = _draw_fish(species, what[chunk], fish[chunk], background, sketch)
         images[chunk] = quantize(drawn)
-    return Rendered(images, what, where)
+    return LabelledImages(images, what, where)
 
 
 def _indices(index: Tensor | None, n: int, count: int, rng: np.random.Generator) -> Tensor:
@@ -114,7 +114,7 @@ def _draw_fish(species: Sequence[str], what: Tensor, r: Tensor, background: Tens
     fin = _ellipse((u + 1) / 5.5, (v + b - 1.0) / 3.2, 5.5, 3.2)
     tail = torch.minimum(4.2 - 0.75 * (u + a) - v.abs(), u + a + 4.5 - 0.35 * v.abs()).minimum(-u - 6)
     eye, pupil = (cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
-    phase = 0.8 * (r[:, 6:8] - 0.5)  # the pattern sits where it sits on its species, give or take
+    phase = 0.8 * (r[:, 6:8] - 0.5)  # each species has its pattern in one place, up to a small shift
     marking = by_name(species, what, lambda name, *place: MARKINGS[name](*place), u, v, *phase.unbind(1))
 
     if sketch:  # pencil on paper: outlines, hatched markings, the scene as faint shading

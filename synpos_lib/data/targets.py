@@ -9,14 +9,12 @@ instances (digits of other writers, other fonts) and its own drawing seeds. Leng
 import math
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.data.pixels import quantize, unit
 from synpos_lib.data.scenes import SIZE, SPLITS, bands, by_name, cover
 
@@ -39,17 +37,8 @@ FONTS = {  # families mix in every split, no font is in two
 }
 
 
-class Drawn(NamedTuple):
-    images: Tensor  # (N, 3, 32, 32) uint8
-    what: Tensor  # (N,) int64, index into CLASSES[name]
-
-
-def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> Drawn:
-    """Draw n images of one of the sets in CLASSES, with classes drawn uniformly."""
-    if name not in CLASSES:
-        raise Problem(f"unknown set '{name}': {suggest(name, CLASSES)}")
-    if split not in SPLITS:
-        raise Problem(f"unknown split '{split}' of '{name}': {suggest(split, SPLITS)}")
+def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> tuple[Tensor, Tensor]:
+    """n images of a set, (n, 3, 32, 32) uint8, and their classes, (n,), drawn uniformly: indices into CLASSES[name]."""
     rng = np.random.default_rng([seed, SPLITS.index(split), list(CLASSES).index(name)])
     what = torch.from_numpy(rng.integers(len(CLASSES[name]), size=n))
     images = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
@@ -61,7 +50,7 @@ def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> Drawn:
             covered = _shapes(what[chunk], r) if name == "shapes" else _glyphs(what[chunk], r, glyph_masks(name, split))
             drawn = _paint(covered, r[:, 16:])
         images[chunk] = quantize(drawn)
-    return Drawn(images, what)
+    return images, what
 
 
 # ------------------------------------------------------------------------------------------- colour

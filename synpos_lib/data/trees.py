@@ -1,7 +1,7 @@
 """Image-folder trees, one folder per class, and how any real set is split and ordered.
 
-What has no validation split of its own gets one from train, seeded and stratified; the images of a split come at
-random (seeded), the classes taking turns, so the first so many are a fair sample of all.
+A set without a validation split gets one from train, seeded and stratified. The images of a split are in a random
+order (seeded) in which the classes take turns, so that the first n are a fair sample of all.
 """
 
 from pathlib import Path
@@ -64,7 +64,7 @@ def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def in_turns(source: Source, seed: int) -> Source:
-    """The same images in turns, those for validation still last."""
+    """The same images, with the classes taking turns and those for validation still last."""
     start = len(source.labels) - source.n_val
     labels = source.labels - min(0, source.labels.min(initial=0))  # STL-10's unlabelled images have label -1
     order = np.concatenate([_turns(labels[:start], seed), start + _turns(labels[start:], seed)])

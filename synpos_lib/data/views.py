@@ -1,10 +1,10 @@
 """Views: random crop, flip, colour jitter, greyscale, blur and solarisation of whole batches of uint8 images.
 
-    drawn = draw(len(images), AUGMENTATIONS["clsp_simclr"], 32, 32, generator)      # every image its own parameters
-    x = apply(images, drawn, mean, std)                                       # (B, 3, H, W) uint8 -> float
+    parameters = draw(len(images), AUGMENTATIONS["clsp_simclr"], 32, 32, generator)  # other ones for every image
+    x = apply(images, parameters, mean, std)                                         # (B, 3, H, W) uint8 -> float
 
-or both at once with `view`. Parameters are drawn where the images are. On a GPU the processor's generator only gives a
-seed, so that nothing waits for the GPU; its views are equally random, but not those of a processor.
+or both at once with `view`. Parameters are drawn on the device of the images. On a GPU the processor's generator only
+gives a seed, so that nothing waits for the GPU; its views are equally random, but differ from those of a processor.
 
 Crop, flip and blur are products with one small matrix per image and axis, y = A_v x A_h^T, which resamples exactly
 like torchvision's antialiased bilinear resize. Differs from torchvision on PIL images in: no rounding to 8 bits
@@ -57,7 +57,6 @@ NORMALIZATION = {  # mean and standard deviation per channel, as in the released
     "other": ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
 }
 LUMA = (0.2989, 0.587, 0.114)
-CPU = torch.device("cpu")
 CHUNK = 32  # images worked on at once on a processor, so that they stay in its cache
 
 
@@ -88,11 +87,11 @@ def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, device=device)
 
 
-# -------------------------------------------------------------------------------------- what is drawn
+# -------------------------------------------------------------------------------------- parameters
 
 
 @dataclass
-class Drawn:
+class Parameters:
     """The parameters of one view of a batch."""
 
     box: Tensor | None  # (B, 4): top, left, height, width of the crop in pixels; None: no image is cropped
@@ -103,11 +102,11 @@ class Drawn:
     sigma: Tensor | None  # (B,), 0: not blurred
     solarize: Tensor | None  # (B,) bool
 
-    def part(self, rows: slice) -> "Drawn":
+    def part(self, rows: slice) -> "Parameters":
         """The parameters of some of the images."""
         each = {name: getattr(self, name) for name in ("box", "flip", "gray", "sigma", "solarize")}
         each = {name: value if value is None else value[rows] for name, value in each.items()}
-        return Drawn(factors=self.factors[:, rows], order=self.order, **each)
+        return Parameters(factors=self.factors[:, rows], order=self.order, **each)
 
 
 def draw(
@@ -117,7 +116,7 @@ def draw(
     width: int,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
-) -> Drawn:
+) -> Parameters:
     """Draw the parameters of one view for each of n images, on the device where the images are."""
     device, rng = torch.device(device), generator
     if device.type != "cpu":
@@ -131,7 +130,7 @@ def draw(
     order = torch.randperm(4, generator=generator).tolist()
     box = _boxes(n, augmentation.crop, height, width, rng, device) if augmentation.crop else None
     sigma = 0.1 + 1.9 * torch.rand(n, generator=rng, device=device)
-    return Drawn(
+    return Parameters(
         box=box,
         flip=u[4] < augmentation.flip,
         factors=torch.where(u[5] < augmentation.jitter_p, low + (still + strength - low) * u[:4], still),
@@ -158,34 +157,34 @@ def _boxes(
     return torch.where(fits.any(1)[:, None], boxes[torch.arange(n, device=device), first], whole)
 
 
-# --------------------------------------------------------------------------------------- what is done
+# --------------------------------------------------------------------------------------- changes
 
 
-def apply(images: Tensor, drawn: Drawn, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Make the drawn view of every image: uint8 (B, 3, H, W) -> normalised float (B, 3, H, W), channels last."""
+def apply(images: Tensor, parameters: Parameters, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The view with these parameters of every image: uint8 (B, 3, H, W) -> normalised float, channels last."""
     size = CHUNK if images.device.type == "cpu" else len(images)
     out = torch.empty(images.shape, device=images.device, memory_format=torch.channels_last)
     offset, spread = (_constant(tuple(values), images.device)[:, None, None] for values in (mean, std))
     for start in range(0, len(images), size):
         rows = slice(start, start + size)
-        out[rows] = _apply(images[rows], drawn.part(rows)).sub_(offset).div_(spread)
+        out[rows] = _apply(images[rows], parameters.part(rows)).sub_(offset).div_(spread)
     return out
 
 
-def _apply(images: Tensor, drawn: Drawn) -> Tensor:
-    x = _crop(images, drawn.box, drawn.flip)
-    x = _jitter(x, drawn.factors, drawn.order)
-    if drawn.gray is not None:
-        x = _change(x, drawn.gray, lambda part, _: luma(part).expand_as(part))
-    if (sigma := drawn.sigma) is not None:
+def _apply(images: Tensor, parameters: Parameters) -> Tensor:
+    x = _crop(images, parameters.box, parameters.flip)
+    x = _jitter(x, parameters.factors, parameters.order)
+    if parameters.gray is not None:
+        x = _change(x, parameters.gray, lambda part, _: luma(part).expand_as(part))
+    if (sigma := parameters.sigma) is not None:
         x = _change(x, sigma > 0, lambda part, chosen: blur(part, sigma[chosen]))
-    if drawn.solarize is not None:
-        x = _change(x, drawn.solarize, lambda part, _: torch.where(part >= 128 / 255, 1 - part, part))
+    if parameters.solarize is not None:
+        x = _change(x, parameters.solarize, lambda part, _: torch.where(part >= 128 / 255, 1 - part, part))
     return x
 
 
 def _change(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
-    """Change the chosen images: only these on a processor; all on a GPU, which need not say how many they are."""
+    """Change the chosen images: only these on a processor; all on a GPU, so that nothing waits for their number."""
     if x.device.type != "cpu":
         return torch.where(chosen[:, None, None, None], change(x, slice(None)), x)
     index = chosen.nonzero().squeeze(1)
@@ -197,7 +196,7 @@ def _change(x: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor | slice]
 def _crop(images: Tensor, box: Tensor | None, flip: Tensor) -> Tensor:
     """Crop, resize back and flip: uint8 -> float in [0, 1]."""
     height, width = images.shape[2:]
-    x = images.float().div_(255)
+    x = unit(images)
     if box is None:
         return torch.where(flip[:, None, None, None], x.flip(3), x)
     vertical = resampling(box[:, 0], box[:, 2], height)  # (B, H, H)

@@ -2,7 +2,7 @@
 
 generate(anchors, k, seed):   uint8 (B, 3, H, W) -> (B, k, 3, H, W), k = the number of prompts, candidate j by prompt j
 
-They are generators like those of `generators`, so an edited set is a store: continued, sharded, verified.
+They have the interface of `generators`, so an edited set is a store that can be continued, sharded and verified.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,13 @@ from synpos_lib.diffusion.model import load
 from synpos_lib.diffusion.sampling import inverted
 from synpos_lib.diffusion.unet import UNet, weights_fingerprint
 
-TEMPLATE = "A transformed version of image into {prompt}"  # the paper's, from its re-implementations
-
 
 class SceneEdit:
-    """The embedded data's edit: the anchor is turned into noise, all or part of the way, and back as another scene.
+    """The embedded data's edit: the anchor is turned into noise and back into an image with another scene.
 
-    A diffusion model of the scenes has the prompts as its classes. The noise is the anchor's own, found by running
-    DDIM backwards without a class, so that only what the prompt changes changes; or it is drawn, as in SDEdit
-    (https://arxiv.org/abs/2108.01073), which loses the pattern on the fish before it changes the scene.
+    A diffusion model of the scenes has the prompts as its classes. The noise is the anchor's own: DDIM runs backwards
+    without a class, so that an edit changes only what the prompt changes. New noise, as in SDEdit
+    (https://arxiv.org/abs/2108.01073), loses the pattern on the fish before it changes the scene.
     """
 
     def __init__(
@@ -38,14 +36,10 @@ class SceneEdit:
         unet: UNet,
         prompts: Sequence[str] = SCENES,
         *,
-        noise: str = "own",  # or drawn
-        strength: float = 1.0,  # share of the steps that is taken: the fewer, the nearer to the anchor, its place too
         guidance: float = 2.0,  # towards the prompt: (1 + guidance) * with the label - guidance * without
         steps: int = 20,  # of a whole sampling
     ) -> None:
         _check_prompts(prompts)
-        if noise not in ("own", "drawn"):
-            raise Problem(f"unknown noise '{noise}' ({suggest(noise, ('own', 'drawn'))})")
         for prompt in prompts:
             if prompt not in SCENES:
                 raise Problem(f"this model does not know the prompt '{prompt}' ({suggest(prompt, SCENES)})")
@@ -54,11 +48,10 @@ class SceneEdit:
                 f"a network that edits scenes knows the {len(SCENES)} of them as classes, and this one knows "
                 f"{unet.config.classes}: load 'scenes-by-scene'"
             )
-        self.unet, self.prompts, self.noise = unet, tuple(prompts), noise
-        self.strength, self.steps = strength, steps
-        self.options: dict[str, Any] = dict(strength=strength, guidance=guidance, steps=steps, eta=0.0)
+        self.unet, self.prompts, self.steps = unet, tuple(prompts), steps
+        self.options: dict[str, Any] = dict(guidance=guidance, steps=steps, eta=0.0)
         about = {"generator": "scene edit", "weights": weights_fingerprint(unet), "prompts": list(prompts)}
-        self.settings = about | {"noise": noise} | self.options
+        self.settings = about | self.options
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """One edit for each anchor and prompt."""
@@ -66,17 +59,14 @@ class SceneEdit:
         scenes = torch.tensor([SCENES.index(prompt) for prompt in self.prompts])
 
         def arguments(images: Tensor, rows: Tensor) -> dict[str, Any]:
-            edit = {"start": images, "labels": scenes.repeat(len(images) // k)}
-            if self.noise == "own":
-                noise = inverted(self.unet, images[::k], steps=self.steps, strength=self.strength)
-                edit["noise"] = noise.repeat_interleave(k, 0)
-            return edit
+            noise = inverted(self.unet, images[::k], steps=self.steps).repeat_interleave(k, 0)
+            return {"start": images, "labels": scenes.repeat(len(images) // k), "noise": noise}
 
         return in_parts(self.unet, anchors, k, seed, self.options, arguments)
 
 
 class InstructPix2Pix:
-    """DiffuseMix's generator as released: InstructPix2Pix with the Euler ancestral sampler.
+    """DiffuseMix's generator as released: InstructPix2Pix with the Euler ancestral sampler and one word as prompt.
 
     Differs from the released code in: noise of its own for every batch, so that a store can be continued and sharded
     (released: no seed); images are brought back to the anchors' size, whatever that is (released: all have 256 pixels).
@@ -89,20 +79,17 @@ class InstructPix2Pix:
         pipeline: Any,
         prompts: Sequence[str],
         *,
-        template: str = "{prompt}",  # the bare word, as in the released code; TEMPLATE is the paper's sentence
         guidance: float = 4.0,  # the released value
         image_guidance: float = 1.5,  # this and the steps: not set in the released code, so diffusers' own
         steps: int = 100,
         size: int = 256,  # pixels that the model works on; the first release had 512
     ) -> None:
         _check_prompts(prompts)
-        if "{prompt}" not in template:
-            raise Problem(f"the template '{template}' has no place for the prompt: write {{prompt}} into it")
         from diffusers import EulerAncestralDiscreteScheduler
 
         pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
         self.pipeline, self.size = pipeline, size
-        self.prompts = tuple(template.replace("{prompt}", prompt.strip()) for prompt in prompts)
+        self.prompts = tuple(prompt.strip() for prompt in prompts)
         self.options = dict(guidance_scale=guidance, image_guidance_scale=image_guidance, num_inference_steps=steps)
         about = {"generator": "InstructPix2Pix", "weights": pipeline_fingerprint(pipeline)}
         self.settings = about | {"prompts": list(self.prompts)} | self.options | {"size": size}

@@ -1,7 +1,7 @@
 """Read, replace or zero the output of any block of the U-Net, and always clean up.
 
-with features(unet, ["mid"], edit=zero) as seen:
-    ...                                     # seen["mid"] = h;  the pass goes on with edit("mid", h)
+with features(unet, ["mid"], edit=zero) as outputs:
+    ...                                     # outputs["mid"] = h;  the pass goes on with edit("mid", h)
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -47,13 +47,13 @@ def features(
     unet: UNet, names: Collection[str], edit: Callable[[str, Tensor], Tensor] | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Every pass inside the `with` stores each named h in the dictionary yielded, then continues with edit(name, h)."""
-    known, seen = blocks(unet), {}
+    known, outputs = blocks(unet), {}
     if unknown := [name for name in names if name not in known]:
         raise Problem(f"unknown block '{unknown[0]}' ({suggest(unknown[0], known)})")
 
     def hook(name: str) -> Callable:
         def read_and_edit(module: nn.Module, inputs: tuple, h: Tensor) -> Tensor | None:
-            seen[name] = h
+            outputs[name] = h
             return None if edit is None else edit(name, h)
 
         return read_and_edit
@@ -61,7 +61,7 @@ def features(
     with ExitStack() as handles:
         for name in names:
             handles.callback(known[name].register_forward_hook(hook(name)).remove)
-        yield seen
+        yield outputs
 
 
 def levels(unet: UNet) -> dict[str, list[str]]:
@@ -87,8 +87,8 @@ def pooled(
     for chunk in images.split(batch):
         times = torch.full((len(chunk),), t)
         x = q_sample(scale(chunk), times, torch.randn(chunk.shape, generator=rng))
-        with features(unet, parts) as seen, runtime.autocast(device):
+        with features(unet, parts) as outputs, runtime.autocast(device):
             unet(x.to(device), times.to(device))
         for name in parts:
-            parts[name].append(seen[name].float().mean((2, 3)).cpu())
+            parts[name].append(outputs[name].float().mean((2, 3)).cpu())
     return {name: torch.cat(values) for name, values in parts.items()}

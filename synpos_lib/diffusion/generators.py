@@ -19,7 +19,7 @@ from synpos_lib.diffusion.schedule import T
 from synpos_lib.diffusion.unet import UNet, check_labels, weights_fingerprint
 
 BATCH = {"cpu": 128, "cuda": 1024}  # images sampled at once; each batch has its own seed
-SAMPLER, STEPS = "dpm++", 10  # keeps as much of *what* as DDIM's 100 steps; KID 0.21 for 0.16, and DDIM's 20 has 0.29
+SAMPLER, STEPS = "dpm++", 10  # keep as much of *what* as DDIM with 100 steps; KID 0.21 (DDIM: 0.16, with 20 steps 0.29)
 
 
 class BottleneckMixing:
@@ -35,12 +35,9 @@ class BottleneckMixing:
         blocks: tuple[str, ...] = ("mid",),
         anchor_time: float = 0.5,  # the anchor is noised to this share of t, from notebook 04; the paper: 1, the same t
         sampler: str = SAMPLER,  # the released code: ddim
-        eta: float = 0.1,  # of DDIM
     ) -> None:
         self.unet = unet
-        self.options = dict(
-            w=w, steps=steps, window=window, blocks=blocks, anchor_time=anchor_time, sampler=sampler, eta=eta
-        )
+        self.options = dict(w=w, steps=steps, window=window, blocks=blocks, anchor_time=anchor_time, sampler=sampler)
         self.settings = {"generator": "bottleneck mixing", "weights": weights_fingerprint(unet), **self.options}
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
@@ -60,11 +57,9 @@ class NoiseAndDenoise:
         *,
         strength: float = 0.6,  # share of the steps that is taken: 1 begins in (nearly) pure noise
         steps: int = 20,  # of a whole sampling
-        sampler: str = "ddim",
-        eta: float = 0.1,
     ) -> None:
         self.unet = unet
-        self.options = dict(strength=strength, steps=steps, sampler=sampler, eta=eta)
+        self.options = dict(strength=strength, steps=steps, sampler="ddim")
         self.settings = {"generator": "noise and denoise", "weights": weights_fingerprint(unet), **self.options}
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
@@ -76,7 +71,8 @@ class ClassConditional:
     """Images of the anchor's class and of nothing else of it, with classifier-free guidance.
 
     The comparison of the released code (generate_synthetic_dataset_conditional.py): unlike every other generator of
-    positives, it has seen the labels. With a network trained on scenes, and scenes as labels, it draws the scene.
+    positives, it uses the labels. With a network trained on scenes, and scenes as labels, it draws the scene.
+    DDIM has eta 0.1, as in the README of the released code (its code: 1.0, whatever its option says).
     """
 
     def __init__(
@@ -86,12 +82,11 @@ class ClassConditional:
         guidance: float = 1.8,  # (1 + guidance) * with the label - guidance * without; the released value
         steps: int = STEPS,  # of sampling; the released code takes 100
         sampler: str = SAMPLER,  # the released code: ddim
-        eta: float = 0.1,  # of DDIM, the README's; its code samples this set with 1.0 whatever its option says
     ) -> None:
         if not unet.config.classes:
             raise Problem("this network knows no classes: train one with model.recipe(name, classes=...)")
         self.unet = unet
-        self.options = dict(guidance=guidance, steps=steps, sampler=sampler, eta=eta)
+        self.options = dict(guidance=guidance, steps=steps, sampler=sampler)
         self.settings = {"generator": "class-conditional", "weights": weights_fingerprint(unet), **self.options}
 
     def generate(self, anchors: Tensor, k: int, seed: int, labels: Tensor | None = None) -> Tensor:
@@ -108,11 +103,12 @@ def in_parts(
     k: int,
     seed: int,
     options: dict[str, Any],
-    arguments: Callable[
-        [Tensor, Tensor], dict[str, Any]
-    ],  # of `sample`, from some anchors, k times each, and their rows
+    arguments: Callable[[Tensor, Tensor], dict[str, Any]],  # further ones of `sample`, from anchors and their rows
 ) -> Tensor:
-    """Sample k images for each anchor, a batch at a time: uint8 (B, k, 3, H, W)."""
+    """Sample k images for each anchor, a batch at a time: uint8 (B, k, 3, H, W).
+
+    `arguments` gets the anchors of a batch as floats, each of them k times, and their numbers, (k * n,).
+    """
     device, parts = next(unet.parameters()).device, []
     for i, rows in enumerate(torch.arange(len(anchors)).split(max(1, BATCH[device.type] // k))):
         rows = rows.repeat_interleave(k)
@@ -122,14 +118,11 @@ def in_parts(
     return torch.cat(parts)
 
 
-def draw_freely(
-    unet: UNet, n: int, *, steps: int = STEPS, sampler: str = SAMPLER, eta: float = 0.1, seed: int = 0
-) -> Tensor:
+def draw_freely(unet: UNet, n: int, *, steps: int = STEPS, sampler: str = SAMPLER, seed: int = 0) -> Tensor:
     """n images without an anchor: uint8 (n, 3, H, W)."""
     device, parts = next(unet.parameters()).device, []
     for rows in torch.arange(n).split(BATCH[device.type]):
         with runtime.autocast(device):
-            seed_here = runtime.derive(seed, int(rows[0]))
-            x = sample(unet, len(rows), steps=steps, sampler=sampler, eta=eta, seed=seed_here)
+            x = sample(unet, len(rows), steps=steps, sampler=sampler, seed=runtime.derive(seed, int(rows[0])))
         parts.append(truncate(x).cpu())
     return torch.cat(parts)

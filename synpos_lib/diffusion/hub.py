@@ -3,7 +3,7 @@
     pipeline = load_pipeline(StableDiffusionImageVariationPipeline, "/models/sd-image-variations")
     generator = ImageVariations(pipeline)
 
-They are generators like those of `generators`. Nothing is downloaded unless downloads are allowed (--download).
+They have the interface of `generators`. Nothing is downloaded unless downloads are allowed (--download).
 """
 
 import hashlib
@@ -40,27 +40,34 @@ def load_pipeline(cls: Any, folder_or_name: str | Path, *, revision: str | None 
     folder = Path(folder_or_name).expanduser()
     if not folder.is_dir():
         folder = _from_hub(cls, str(folder_or_name), revision)
-    _check_folder(cls, folder)
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()  # reading a model takes seconds
     try:
+        index = json.loads((folder / "model_index.json").read_text())
+        if (kind := index.pop("_class_name")) != cls.__name__:
+            raise Problem(f"{folder} holds a {kind}: give the folder of a {cls.__name__}")
+        parts = {name for name, part in index.items() if isinstance(part, list) and part[0]} - {"safety_checker"}
+        if missing := [name for name in sorted(parts) if not any((folder / name).glob("*"))]:
+            raise FileNotFoundError(f"{', '.join(missing)} is missing or empty")
         unchecked = dict(safety_checker=None, requires_safety_checker=False)
         pipeline = cls.from_pretrained(folder, local_files_only=True, **unchecked)
+    except Problem:
+        raise
     except Exception as error:  # from_pretrained raises nearly anything on files that are not whole
-        raise Problem(f"{_damaged(cls, folder)} ({_first_line(error)}): {_MEND}") from error
+        raise Problem(
+            f"{folder} is damaged, or only part of a {cls.__name__} ({_first_line(error)}): copy or download the whole "
+            "model again, or use the embedded data's own generators"
+        ) from error
     pipeline.set_progress_bar_config(disable=True)
     where = runtime.device()
     return pipeline.to(where, torch.float16 if where.type == "cuda" else torch.float32)
 
 
 def pipeline_fingerprint(pipeline: Any) -> str:
-    """Which weights all of a pipeline's networks have."""
+    """A hash of the weights of all networks of a pipeline."""
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
     prints = " ".join(f"{name} {weights_fingerprint(networks[name])}" for name in sorted(networks))
     return hashlib.sha256(prints.encode()).hexdigest()[:16]
-
-
-_MEND = "copy or download the whole model again, or use the embedded data's own generators"
 
 
 def _from_hub(cls: Any, name: str, revision: str | None) -> Path:
@@ -79,27 +86,6 @@ def _from_hub(cls: Any, name: str, revision: str | None) -> Path:
             f"{missing}, and {version} is not, or not whole, in the hub's cache, while downloads are not allowed: "
             f"give a folder with the model, or allow its download (--download)"
         ) from error
-
-
-def _check_folder(cls: type, folder: Path) -> None:
-    """One clear sentence when a folder lacks something that its own index names."""
-    index = folder / "model_index.json"
-    if not index.exists():
-        raise Problem(f"{folder} lacks model_index.json, so it is not a whole diffusers model: {_MEND}")
-    try:
-        parts = json.loads(index.read_text())
-    except ValueError as error:
-        raise Problem(f"{_damaged(cls, folder)} (model_index.json is cut short): {_MEND}") from error
-    if parts.get("_class_name") != cls.__name__:
-        raise Problem(f"{folder} holds a {parts.get('_class_name')}: give the folder of a {cls.__name__}")
-    named = [name for name, part in parts.items() if isinstance(part, list) and part[0] and name != "safety_checker"]
-    missing = [name for name in named if not any((folder / name).glob("*"))]
-    if missing:
-        raise Problem(f"{folder} is only part of a {cls.__name__}: {', '.join(missing)} is missing or empty; {_MEND}")
-
-
-def _damaged(cls: type, folder: Path) -> str:
-    return f"{folder} is damaged, or only part of a {cls.__name__}"
 
 
 def _first_line(error: Exception) -> str:

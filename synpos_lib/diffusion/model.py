@@ -1,4 +1,4 @@
-"""A diffusion model as a thing to have: its recipe, and its weights, shipped or trained here."""
+"""The diffusion model of a dataset: its recipe, and its weights, shipped or trained here."""
 
 import dataclasses
 import io
@@ -20,7 +20,7 @@ from synpos_lib.diffusion.unet import UNet, UNetConfig
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
 DATA = ("weights/*.safetensors",)  # a change in these runs the notebooks that read them again
-SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to a CPU's last bit
+SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to rounding
 
 
 def recipe(name: str, *, classes: int | None = None, **changes: Any) -> TrainingConfig:
@@ -35,11 +35,11 @@ def recipe(name: str, *, classes: int | None = None, **changes: Any) -> Training
     return dataclasses.replace(config, unet=dataclasses.replace(config.unet, classes=classes))
 
 
-def draw_samples(folder: Path, *, n: int = 16, steps: int = 10) -> Callable[[int, UNet], None]:
-    """For `on_save`: a picture of n samples in the run's folder at each checkpoint, always from the same noise."""
+def draw_samples(folder: Path) -> Callable[[int, UNet], None]:
+    """For `on_save`: a picture of 16 samples in the run's folder at each checkpoint, always from the same noise."""
 
     def draw(step: int, ema: UNet) -> None:
-        sheet = Image.fromarray(tile(draw_freely(ema, n, steps=steps), columns=-(-n // 2)))
+        sheet = Image.fromarray(tile(draw_freely(ema, 16), columns=8))
         png = io.BytesIO()
         sheet.resize((4 * sheet.width, 4 * sheet.height), Image.Resampling.NEAREST).save(png, "png")
         files.write_bytes(folder / f"samples-{step:06d}.png", png.getvalue())
@@ -57,7 +57,7 @@ def ship(run: Run, path: Path) -> None:
 
 
 def run_name(dataset: str) -> str:
-    """What the training on a dataset is called among the runs."""
+    """The name of the run that trains the model of a dataset."""
     return "diffusion-" + files.safe_name(dataset)
 
 

@@ -6,7 +6,7 @@ With labels, every prediction is guided (Ho & Salimans 2022, https://arxiv.org/a
 
     prediction = (1 + guidance) * prediction(x_t, t, label) - guidance * prediction(x_t, t, no class)
 
-which for v and for the noise is the same thing. Guidance 0 follows the label as the data do; the "guidance scale" of
+which is the same for v as for the noise. Guidance 0 follows the label as the data do; the "guidance scale" of
 diffusers is 1 + guidance. Skips come from the sample alone. The defaults are those of the released
 command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1,
 w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
@@ -69,7 +69,7 @@ def sample(
     labels: Tensor | None = None,  # (n,) of a network with classes; without labels it samples "no class"
     guidance: float = 0.0,  # how far beyond the label's own prediction; the released class-conditional code: 1.8
     start: Tensor | None = None,  # (n, 3, H, W) in [-1, 1]: begin with these images, noised part-way, not with noise
-    strength: float = 1.0,  # how far they are noised: the share of the steps that is taken
+    strength: float = 1.0,  # how far they are noised: the share of the steps that is taken, at least one
     noise: Tensor | None = None,  # (n, 3, H, W): begin with this noise, such as that of `inverted`, not with a new draw
     seed: int = 0,
 ) -> Tensor:
@@ -77,7 +77,9 @@ def sample(
     size, device = unet.config.image_size, next(unet.parameters()).device
     if n is None:
         n = next(len(each) for each in (start, anchors, labels) if each is not None)
-    _check(unet, n, anchors, labels, guidance, w=w, anchor_time=anchor_time, strength=strength)
+    _check(unet, n, anchors, labels, guidance, w=w, anchor_time=anchor_time)
+    if not 0 < strength <= 1:
+        raise Problem(f"strength must lie above 0 and be at most 1, not {strength}")
     anchors, labels = (None if each is None else each.to(device) for each in (anchors, labels))
     rng = runtime.generator(seed, "sample", where=device)
     anchor_rng = runtime.generator(seed, "anchor", where=device)  # its own: w = 1 equals sampling without an anchor
@@ -97,7 +99,7 @@ def sample(
 
     x = torch.randn(n, 3, size, size, generator=rng, device=device) if noise is None else noise.to(device)
     if start is not None:
-        times = last(times, strength)
+        times = times[-max(1, round(strength * len(times))) :]
         x = q_sample(start.to(device), times[:1].to(device), x)
     extra = {"eta": eta} if sampler == "ddim" else {}
     for t in times.tolist():
@@ -106,7 +108,7 @@ def sample(
 
 
 def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, guidance: float, **shares: float) -> None:
-    """One clear sentence before anything is sampled."""
+    """Refuse arguments that do not fit each other, before anything is sampled."""
     size = unet.config.image_size
     for name, share in shares.items():
         if not 0 <= share <= 1:
@@ -121,14 +123,9 @@ def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, gu
         check_labels(labels, n, unet.config.classes)
 
 
-def last(times: Tensor, strength: float) -> Tensor:
-    """The share of the steps, at the end, that is taken when sampling starts from images: at least one."""
-    return times[-max(1, round(strength * len(times))) :]
-
-
 @torch.no_grad()
-def inverted(unet: UNet, images: Tensor, *, steps: int = 100, strength: float = 1.0) -> Tensor:
-    """The noise that is in these images: from it, `sample` with start=images and eta 0 draws them again. Like images.
+def inverted(unet: UNet, images: Tensor, *, steps: int = 100) -> Tensor:
+    """The noise in these images, of their shape: from it, `sample` with start=images and eta 0 draws them again.
 
     DDIM run backwards (https://arxiv.org/abs/2010.02502) for "no class": from x at the time before, to x' at t,
 
@@ -136,7 +133,7 @@ def inverted(unet: UNet, images: Tensor, *, steps: int = 100, strength: float = 
     """
     x = clean = images.to(next(unet.parameters()).device)
     before = torch.ones((), device=x.device)  # alpha_bar of x
-    for t in last(scheduler("ddim", steps, unet.config.prediction).timesteps, strength).flip(0).tolist():
+    for t in scheduler("ddim", steps, unet.config.prediction).timesteps.flip(0).tolist():
         now, a = torch.full((len(x),), t, device=x.device), alpha_bar(x.device)[t]
         eps = unet(x, now).float()
         if unet.config.prediction == "v_prediction":
@@ -152,6 +149,6 @@ def anchor_features(
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
     times = torch.full((len(anchors),), t, device=anchors.device)
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
-    with features(unet, blocks) as seen:
+    with features(unet, blocks) as outputs:
         run(q_sample(anchors, times, noise), times)
-    return seen
+    return outputs

@@ -8,10 +8,10 @@ so that it can be sampled with classifier-free guidance. Without classes no labe
 Everything random is drawn for the whole batch from the seed and the step, where the images are, so that a continued
 training is the uninterrupted one and a GPU waits for nothing.
 
-Differs from the reference in: the embedded data's network predicts v, and learns to listen to a bottleneck that is
-not its own (`second_view`). For that share of every batch, h comes from another view of the same image: its middle,
-flipped and moved, in the surroundings of another image, with noise of its own. So h pays off for what both have in
-common, the thing in the middle, and not for the place. The paper's network needs no such help: it is 8 times larger
+Differs from the reference in: the embedded data's network predicts v, and learns to use a bottleneck that is not
+its own (`second_view`). For that share of every batch, h comes from another view of the same image: its middle,
+flipped and moved, in the surroundings of another image, with noise of its own. So h helps with what both have in
+common, the thing in the middle, and not with the place. The paper's network needs no such help: it is 8 times larger
 and saw 100 million images. No label is used, but one assumption: things are in the middle. With classes: labels
 are dropped image by image (the released code drops those of a whole batch, in one batch of ten), the network is the
 unconditional one with an embedding of the label added to that of t, and beta ends at 0.02 (released: a network of
@@ -90,7 +90,7 @@ class Batch(NamedTuple):
     noise: Tensor  # like x0
     views: Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
     view_t: Tensor  # (V,)
-    own: Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
+    own_share: Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
     labels: Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
     skips: Tensor | None  # (B, levels) 1 where the skips of a resolution are kept, 0 where dropped; None: kept
 
@@ -172,7 +172,7 @@ def squared_errors(unet: UNet, noised: Tensor, truth: Tensor, batch: Batch) -> T
     h, skips = unet.encode(noised, batch.t, labels)
     if n := len(batch.views):
         h_view, _ = unet.encode(batch.views, batch.view_t, None if labels is None else labels[:n])
-        h = torch.cat([torch.lerp(h_view, h[:n], batch.own.to(h.dtype)), h[n:]])
+        h = torch.cat([torch.lerp(h_view, h[:n], batch.own_share.to(h.dtype)), h[n:]])
     if batch.skips is not None:
         skips = drop(skips, batch.skips)
     return (unet.decode(h, skips, batch.t, labels).float() - truth).square().mean((1, 2, 3))

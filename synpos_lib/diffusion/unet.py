@@ -147,7 +147,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def check_labels(labels: Tensor, n: int, classes: int) -> None:
-    """Labels are one whole number from 0 to classes - 1 for each of n images."""
+    """Refuse labels other than one whole number from 0 to classes - 1 for each of n images."""
     if len(labels) != n:
         raise Problem(f"there are {len(labels)} labels for {n} images: give one for each")
     low, high = int(labels.min()), int(labels.max())
@@ -159,7 +159,7 @@ def check_labels(labels: Tensor, n: int, classes: int) -> None:
 
 
 def weights_fingerprint(network: nn.Module) -> str:
-    """Which weights a network has."""
+    """A hash of the weights of a network."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

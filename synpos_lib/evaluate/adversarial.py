@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.data.pixels import unit
 from synpos_lib.results.tables import share
 from synpos_lib.train.classify import Classifier
 
@@ -66,7 +67,7 @@ def robustness(
         return logits(x).argmax(1) == y
 
     for i, (pixels, target) in enumerate(zip(images.split(batch), labels.split(batch), strict=True)):
-        x, y = pixels.to(device).float() / 255, target.to(device)
+        x, y = unit(pixels.to(device)), target.to(device)
         draw = runtime.generator(seed, "attack", i)
         clean = correct(x, y)
         hits["clean", 0.0].append(clean)

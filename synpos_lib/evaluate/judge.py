@@ -12,7 +12,7 @@ from synpos_lib.core import runtime
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import Run
 from synpos_lib.data import catalog
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate.linear_and_knn import factors
 from synpos_lib.results.tables import share
 from synpos_lib.train import classify

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from synpos_lib.core import runtime
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.train.frozen import Frozen

@@ -10,7 +10,7 @@ from torch import Tensor
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import scenes, views
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.results import tables
 

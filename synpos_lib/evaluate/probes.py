@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from synpos_lib.core import runtime
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.diffusion.features import blocks, pooled
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate import collapse

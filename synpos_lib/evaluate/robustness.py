@@ -27,8 +27,8 @@ from torch import Tensor
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
-from synpos_lib.data.catalog import Images
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
+from synpos_lib.data.images import Images, take
 from synpos_lib.data.images import images_fingerprint as fingerprint
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.judge import Judge
@@ -124,7 +124,7 @@ def restyle(images: Tensor, seed: int = 0) -> Tensor:
 def hardest(pool: Images, judge: Judge, n: int) -> Images:
     """The n images of a pool in which the judge gives the right answer the least probability."""
     sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.truth]
-    return catalog.take(pool, sure.argsort(stable=True)[:n].sort().values)
+    return take(pool, sure.argsort(stable=True)[:n].sort().values)
 
 
 def _corrupted(load: Load, name: str, severity: int) -> Images:

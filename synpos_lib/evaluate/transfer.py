@@ -24,7 +24,7 @@ from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import Run
 from synpos_lib.data import catalog
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.results import evaluations
 from synpos_lib.results.tables import Estimate
 from synpos_lib.train.frozen import Frozen

@@ -17,7 +17,7 @@ from torch import Tensor
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import collapse
 from synpos_lib.train.frozen import Frozen
 from synpos_lib.train.pretrain import Config, pretrain

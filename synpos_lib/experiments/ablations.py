@@ -17,7 +17,7 @@ from torch import Tensor
 from synpos_lib import methods
 from synpos_lib.core.files import safe_name
 from synpos_lib.data import positives
-from synpos_lib.data.catalog import Images, take
+from synpos_lib.data.images import Images, take
 from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.evaluate.linear_and_knn import linear_and_knn

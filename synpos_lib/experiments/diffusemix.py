@@ -24,8 +24,7 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import Run, read_run
 from synpos_lib.data import views
-from synpos_lib.data.catalog import Images, take
-from synpos_lib.data.images import images_fingerprint
+from synpos_lib.data.images import Images, images_fingerprint, take
 from synpos_lib.diffusion.unet import weights_fingerprint
 from synpos_lib.evaluate.adversarial import robustness
 from synpos_lib.experiments import quiet

@@ -20,7 +20,7 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import read_run
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import robustness
 from synpos_lib.evaluate import transfer as transfers
 from synpos_lib.experiments import health_probe, quiet, train, warning

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
+from synpos_lib.data.pixels import unit
 from synpos_lib.mixing.pairs import boxes, drawing_from
 
 GROUP = 8
@@ -45,7 +46,7 @@ def randaugment(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Te
 def _in_groups(transform: v2.Transform, x: Tensor, draw: torch.Generator) -> Tensor:
     pixels = (x * 255).round().to(torch.uint8)
     with drawing_from(draw, x):
-        return torch.cat([transform(part) for part in pixels.split(GROUP)]).float() / 255
+        return unit(torch.cat([transform(part) for part in pixels.split(GROUP)]))
 
 
 # ---------------------------------------------------------------------------------------------- PixMix
@@ -67,7 +68,7 @@ def pixmix(
     https://arxiv.org/abs/2112.05135; feature visualisations, the other half of the paper's pictures, are left out.
     """
     n = len(x)
-    picture = pictures[torch.randint(len(pictures), (n,), generator=draw)].to(x.device).float() / 255
+    picture = unit(pictures[torch.randint(len(pictures), (n,), generator=draw)].to(x.device))
     count = torch.randint(rounds + 1, (n,), generator=draw)
     mixed = _where(_coin(n, draw), change(x, draw), x)
     for i in range(rounds):
@@ -113,7 +114,7 @@ def autocontrast(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
 
 
 def equalize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:
-    return v2.functional.equalize((x * 255).round().to(torch.uint8)).float() / 255
+    return unit(v2.functional.equalize((x * 255).round().to(torch.uint8)))
 
 
 def posterize(x: Tensor, level: Tensor, sign: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, open_run
+from synpos_lib.data.pixels import unit
 from synpos_lib.train import optim
 
 CODE = ("synpos_lib.train.classify", "synpos_lib.train.encoders")
@@ -139,7 +140,7 @@ def _batches(
     order = torch.randperm(len(images), generator=draw).split(settings.batch)
     for rows in order[: len(images) // settings.batch]:
         x = (images[rows] if source is None else source(rows, draw)).to(where)
-        x, y = jitter(x.float() / 255, settings.shift, draw), soft[rows].to(where)
+        x, y = jitter(unit(x), settings.shift, draw), soft[rows].to(where)
         if mix is not None:
             x, y = mix(x, y, draw)
         if settings.noise:
@@ -172,7 +173,7 @@ def predict(model: Classifier, images: Tensor, batch: int = 500) -> dict[str, Te
     parts: dict[str, list[Tensor]] = {name: [] for name in ("features", *model.heads)}
     for chunk in images.split(batch):
         with runtime.autocast(where):
-            z = model.features(chunk.to(where).float() / 255)
+            z = model.features(unit(chunk.to(where)))
             logits = {factor: head(z) for factor, head in model.heads.items()}
         parts["features"].append(z.float().cpu())
         for factor, values in logits.items():

@@ -29,7 +29,7 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.methods.parts import Loss, Method, Wrapper, synchronise_batchnorm
 from synpos_lib.train import encoders, optim
 from synpos_lib.train.frozen import Frozen

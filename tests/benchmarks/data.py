@@ -15,6 +15,7 @@ from PIL import Image
 
 from synpos_lib.core import runtime
 from synpos_lib.data import catalog, scenes, targets
+from synpos_lib.data.images import Images
 
 BATCH = 256
 
@@ -57,7 +58,7 @@ def main() -> None:
         write_tree(Path(folder) / "fish", drawn.images, drawn.what)
         name = f"folder:{folder}/fish"
 
-        def load(**options: object) -> catalog.Images:
+        def load(**options: object) -> Images:
             return catalog.load(name, "train+val", root=folder, **options)
 
         seeds = iter(range(10))  # another seed is another split, so another copy

@@ -21,7 +21,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from synpos_lib.core import runtime
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.data.views import NORMALIZATION
 from synpos_lib.methods.simclr import nt_xent
 from synpos_lib.train import encoders, pretrain

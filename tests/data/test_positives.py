@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.core.runs import open_run
 from synpos_lib.data import catalog, positives
 
 
@@ -160,31 +159,6 @@ def test_candidates_made_elsewhere_are_kept_for_their_anchors_only(tmp_path):
         positives.read(tmp_path / "oracle", others)
     positives.keep(tmp_path / "oracle", anchors, candidates.flip(1), {"generator": "oracle"})
     assert (torch.tensor(positives.read(tmp_path / "oracle", anchors)) == candidates.flip(1)).all()
-
-
-@pytest.mark.parametrize("renew", ["make", "keep"])
-def test_a_store_with_the_channels_last_is_refused_and_made_anew(tmp_path, anchors, renew):
-    config = {
-        "images": anchors.fingerprint,
-        "generator": Noise.settings,
-        "k": 2,
-        "seed": 0,
-        "rows": [0, 300],
-        "of": 300,
-    }
-    with open_run(tmp_path / "store", config) as run:
-        np.save(run.folder / positives.FILE, np.zeros((300, 2, 8, 8, 3), np.uint8))
-        run.finish()
-    with pytest.raises(Problem, match="with the channels last: run the notebook that makes them again"):
-        positives.read(tmp_path / "store", anchors)
-    with pytest.raises(Problem, match="channels last"):
-        positives.merge([tmp_path / "store"], tmp_path / "merged")
-    candidates = Noise().generate(anchors.images, 2, 0)
-    if renew == "make":
-        positives.make(tmp_path / "store", anchors, Noise(), k=2)
-    else:
-        positives.keep(tmp_path / "store", anchors, candidates, Noise.settings)
-    assert positives.read(tmp_path / "store", anchors).shape == (300, 2, 3, 8, 8)
 
 
 def test_a_missing_last_shard_is_noticed(tmp_path):

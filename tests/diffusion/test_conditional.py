@@ -131,7 +131,7 @@ def test_a_trained_network_draws_what_its_label_says(tmp_path):
 
 
 def test_pictures_while_training_change_nothing_in_it(tmp_path, labelled):
-    drawn = model.draw_samples(tmp_path / "with", n=4, steps=2)
+    drawn = model.draw_samples(tmp_path / "with")
     with_pictures = training.train(tmp_path / "with", labelled, recipe(), save_every=2, on_save=drawn)
     without = training.train(tmp_path / "without", labelled, recipe(), save_every=2)
     assert [path.name for path in sorted((tmp_path / "with").glob("*.png"))] == [

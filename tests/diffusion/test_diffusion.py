@@ -18,6 +18,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.processes import processes
 from synpos_lib.core.runs import open_run, read_run
 from synpos_lib.data import catalog
+from synpos_lib.data.images import Images
 from synpos_lib.diffusion import features, generators, model, schedule, training
 from synpos_lib.diffusion.sampling import sample, scheduler
 from synpos_lib.diffusion.unet import UNet
@@ -297,7 +298,7 @@ def test_an_unknown_model_names_the_known_ones(tmp_path):
 
 def test_how_many_of_the_images_behind_some_weights_are_at_hand(tmp_path):
     def words(place, count: int) -> str:
-        images = catalog.Images(torch.zeros(count), None, None, (), "scenes", "train", fingerprint="of these")
+        images = Images(torch.zeros(count), None, None, (), "scenes", "train", fingerprint="of these")
         return model.coverage(place, images)
 
     shipped = model.shipped("scenes")

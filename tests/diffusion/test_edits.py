@@ -50,20 +50,18 @@ def test_the_noise_found_is_the_noise_a_perfect_network_knows(prediction):
 
     perfect = network(dataclasses.replace(TINY, prediction=prediction))
     perfect.forward = knows
-    for strength in (0.5, 1.0):
-        found = inverted(perfect, clean, steps=10, strength=strength)
-        assert torch.allclose(found, noise, atol=1e-3)
-        again = sample(perfect, start=clean, noise=found, steps=10, strength=strength, eta=0.0)
-        assert torch.allclose(again, clean, atol=1e-3)
+    found = inverted(perfect, clean, steps=10)
+    assert torch.allclose(found, noise, atol=1e-3)
+    again = sample(perfect, start=clean, noise=found, steps=10, eta=0.0)
+    assert torch.allclose(again, clean, atol=1e-3)
 
 
 def test_an_image_is_drawn_again_from_its_own_noise():
     unet, images = network(), some_images().images.float() / 127.5 - 1
     smooth = torch.nn.functional.avg_pool2d(images, 5, 1, 2)
-    how = dict(steps=100, strength=0.6)
-    own = inverted(unet, smooth, **how)
-    again = sample(unet, start=smooth, noise=own, eta=0.0, **how)
-    other = sample(unet, start=smooth, eta=0.0, **how)
+    own = inverted(unet, smooth, steps=100)
+    again = sample(unet, start=smooth, noise=own, steps=100, eta=0.0)
+    other = sample(unet, start=smooth, steps=100, eta=0.0)
     assert (again - smooth).abs().mean() < 0.1 * (other - smooth).abs().mean()
 
 
@@ -83,24 +81,22 @@ def test_candidate_j_follows_prompt_j_and_its_own_anchor(full_precision):
     assert [same_images(a, b) for a, b in zip(made, other, strict=True)] == [True, False, True, True, True]
 
 
-def test_with_its_own_noise_no_seed_matters_and_with_drawn_noise_it_does():
-    anchors = some_images(2).images
-    for noise, same in (("own", True), ("drawn", False)):
-        generator = edits.SceneEdit(network(), noise=noise, steps=5)
-        assert torch.equal(generator.generate(anchors, 9, 0), generator.generate(anchors, 9, 1)) == same
+def test_an_edit_starts_from_the_noise_of_its_anchor_whatever_the_seed():
+    anchors, generator = some_images(2).images, edits.SceneEdit(network(), steps=5)
+    assert torch.equal(generator.generate(anchors, 9, 0), generator.generate(anchors, 9, 1))
 
 
 def test_an_edit_is_a_guided_sampling_that_starts_from_the_anchor(full_precision):
     unet, anchors = network(), some_images(3).images
-    made = edits.SceneEdit(unet, ["mosaic"], strength=0.6, guidance=1.5, steps=10).generate(anchors, 1, 0)
+    made = edits.SceneEdit(unet, ["mosaic"], guidance=1.5, steps=10).generate(anchors, 1, 0)
     x = anchors.float() / 127.5 - 1
-    noise = inverted(unet, x, steps=10, strength=0.6)
+    noise = inverted(unet, x, steps=10)
     a = alpha_bar()
-    times = [999 - 100 * i for i in range(10)][-6:]
+    times = [999 - 100 * i for i in range(10)]
     x = a[times[0]].sqrt() * x + (1 - a[times[0]]).sqrt() * noise
     label = torch.full((3,), SCENES.index("mosaic"))
     for i, t in enumerate(times):
-        now, then = a[t], a[times[i + 1]] if i < 5 else torch.ones(())
+        now, then = a[t], a[times[i + 1]] if i < 9 else torch.ones(())
         t = torch.full((3,), t)
         v = 2.5 * unet(x, t, label) - 1.5 * unet(x, t, torch.full((3,), 9))
         x0, eps = now.sqrt() * x - (1 - now).sqrt() * v, now.sqrt() * v + (1 - now).sqrt() * x
@@ -123,20 +119,18 @@ def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("prompts", "how", "said"),
+    ("prompts", "message"),
     [
-        (["sunet"], {}, "does not know the prompt 'sunet' .did you mean 'sunset'"),
-        (["autumn", " "], {}, "none of them empty"),
-        ("autumn", {}, "must be a list of words"),
-        ([], {}, "must be a list of words"),
-        (["autumn", "autumn"], {}, "name one twice"),
-        (["autumn"], {"noise": "mine"}, "unknown noise"),
-        (["autumn"], {"strength": 1.5}, r"strength must lie in \[0, 1\]"),
+        (["sunet"], "does not know the prompt 'sunet' .did you mean 'sunset'"),
+        (["autumn", " "], "none of them empty"),
+        ("autumn", "must be a list of words"),
+        ([], "must be a list of words"),
+        (["autumn", "autumn"], "name one twice"),
     ],
 )
-def test_bad_prompts_get_one_clear_sentence(prompts, how, said):
-    with pytest.raises(Problem, match=said):
-        edits.SceneEdit(network(), prompts, **how).generate(some_images(1).images, 1, 0)
+def test_bad_prompts_get_one_clear_sentence(prompts, message):
+    with pytest.raises(Problem, match=message):
+        edits.SceneEdit(network(), prompts).generate(some_images(1).images, 1, 0)
 
 
 def test_other_mistakes_get_one_clear_sentence(tmp_path):
@@ -224,9 +218,6 @@ def test_the_prompt_and_the_anchor_decide(folder):
     assert torch.equal(made, pix2pix(folder).generate(anchors, 2, 0))
     assert not torch.equal(made[:, 0], pix2pix(folder, ["snowy", "ukiyo-e"]).generate(anchors, 2, 0)[:, 0])
     assert not torch.equal(made, pix2pix(folder).generate(255 - anchors, 2, 0))
-    sentence = pix2pix(folder, template=edits.TEMPLATE)
-    assert sentence.prompts[0] == "A transformed version of image into Autumn"
-    assert not torch.equal(made, sentence.generate(anchors, 2, 0))
 
 
 @pytest.mark.parametrize("size", [(31, 45), (8, 8), (50, 33)])
@@ -245,7 +236,7 @@ def test_shards_of_edits_equal_the_whole_store(folder, tmp_path, monkeypatch):
     assert torch.equal(whole, merged) and len(whole.unique()) > 10
 
 
-def test_a_missing_model_or_a_bad_template_gets_one_clear_sentence(folder, tmp_path, monkeypatch):
+def test_a_missing_model_or_another_one_gets_one_clear_sentence(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("SYNPOS_DOWNLOAD", raising=False)
     with pytest.raises(Problem, match="timbrooks/instruct-pix2pix' is not, or not whole, in the hub's cache"):
         edits.InstructPix2Pix.load(["Autumn"])
@@ -255,7 +246,5 @@ def test_a_missing_model_or_a_bad_template_gets_one_clear_sentence(folder, tmp_p
     (other / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionPipeline"}))
     with pytest.raises(Problem, match="give the folder of a StableDiffusionInstructPix2PixPipeline"):
         pix2pix(other)
-    with pytest.raises(Problem, match="no place for the prompt"):
-        pix2pix(folder, template="make it nice")
     with pytest.raises(Problem, match="none of them empty"):
         pix2pix(folder, [""])

@@ -57,7 +57,7 @@ def test_second_view():
     b = training.draw(torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8), 3, config)
     h, skips = unet.encode(schedule.q_sample(b.x0, b.t, b.noise), b.t)
     other, _ = unet.encode(b.views, b.view_t)
-    mixed = torch.cat([b.own * h[:32] + (1 - b.own) * other, h[32:]])
+    mixed = torch.cat([b.own_share * h[:32] + (1 - b.own_share) * other, h[32:]])
     wanted = schedule.target(b.x0, b.t, b.noise, "v_prediction")
     torch.testing.assert_close(
         training.losses(unet, b), (unet.decode(mixed, skips, b.t) - wanted).square().mean((1, 2, 3))

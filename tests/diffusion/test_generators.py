@@ -52,7 +52,7 @@ def test_the_less_noise_the_more_of_the_anchor_stays():
     assert apart[0] < apart[1] < apart[2]
 
 
-@pytest.mark.parametrize("strength", [-0.1, 1.5])
+@pytest.mark.parametrize("strength", [-0.1, 0.0, 1.5])
 def test_a_strength_that_means_nothing_is_refused(strength):
-    with pytest.raises(Problem, match=r"strength must lie in \[0, 1\]"):
+    with pytest.raises(Problem, match=f"strength must lie above 0 and be at most 1, not {strength}"):
         NoiseAndDenoise(network(), strength=strength).generate(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), 1, 0)

@@ -98,24 +98,24 @@ def cut(name):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda place: shutil.rmtree(place), "there is no folder"),
-        (lambda place: (place / "model_index.json").unlink(), "lacks model_index.json"),
-        (cut("model_index.json"), "cut short"),
+        (lambda place: (place / "model_index.json").unlink(), "damaged, or only part .*model_index.json"),
+        (cut("model_index.json"), "damaged, or only part"),
         (other_class, "holds a StableDiffusionPipeline: give the folder of a StableDiffusionImageVariationPipeline"),
-        (lambda place: shutil.rmtree(place / "vae"), "vae is missing or empty"),
+        (lambda place: shutil.rmtree(place / "vae"), "damaged, or only part .*vae"),
         (lambda place: (place / "unet" / "diffusion_pytorch_model.safetensors").unlink(), "damaged, or only part"),
         (cut("unet/diffusion_pytorch_model.safetensors"), "damaged, or only part"),
         (cut("image_encoder/model.safetensors"), "damaged, or only part"),
         (lambda place: (place / "image_encoder" / "config.json").unlink(), "damaged, or only part"),
     ],
 )
-def test_a_missing_or_half_downloaded_model_gives_one_clear_sentence(folder, tmp_path, harm, said):
+def test_a_missing_or_half_downloaded_model_gives_one_clear_sentence(folder, tmp_path, harm, message):
     place = tmp_path / "model"
     shutil.copytree(folder, place)
     harm(place)
-    with pytest.raises(Problem, match=said) as problem:
+    with pytest.raises(Problem, match=message) as problem:
         hub.image_variations(str(place))
     assert "\n" not in str(problem.value) and str(place) in str(problem.value)
 
@@ -139,7 +139,7 @@ def test_a_model_in_the_hubs_cache_is_found_by_its_name(cache):
 
 def test_a_model_half_in_the_cache_gives_one_clear_sentence(cache):
     shutil.rmtree(cache / "unet")
-    with pytest.raises(Problem, match="unet is missing|not whole, in the hub's cache"):
+    with pytest.raises(Problem, match="only part of a .*unet|not whole, in the hub's cache"):
         hub.image_variations()
 
 

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, views
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import transfer
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train import encoders
@@ -49,7 +50,7 @@ class Made:
     def __init__(self, metric="accuracy", **parts):
         self.metric = metric
         for name, (z, y) in parts.items():
-            setattr(self, name, catalog.Images(z.float(), y, None, tuple("abcd"), "made", name, ""))
+            setattr(self, name, Images(z.float(), y, None, tuple("abcd"), "made", name, ""))
 
 
 def naive(to, lambdas):
@@ -125,11 +126,11 @@ def test_only_a_target_that_is_not_here_is_left_out_and_it_is_named(tmp_path, mo
     with pytest.raises(Problem, match="did you mean 'scenes'"):
         transfer.targets("scene")
     with pytest.raises(catalog.NotHere, match="no 'cars'"):  # nobody offers it any more
-        catalog.load("cars", "test", root=tmp_path, download=True)
+        catalog.load("cars", "test", root=tmp_path)
     broken = tmp_path / "cifar100" / "train" / "apple" / "broken.png"
     broken.parent.mkdir(parents=True)
     broken.write_text("no image")
-    with pytest.raises(Problem, match="images of .*cifar100 can be read"):
+    with pytest.raises(Problem, match="images in .*cifar100 cannot be read"):
         transfer.targets("stl10")
 
 
@@ -152,7 +153,7 @@ def test_targets_have_the_size_and_the_convention_that_is_usual(monkeypatch):
 
 
 def test_targets_are_sets_that_the_catalog_knows():
-    known = set(catalog.names())
+    known = {*catalog.EMBEDDED, *catalog.REAL}
     assert set(transfer.TARGETS) <= known
     assert all(set(targets) <= known - {source} for source, targets in transfer.TARGETS.items())
     assert set(transfer.MEAN_PER_CLASS) <= known

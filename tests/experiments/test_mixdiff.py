@@ -8,6 +8,7 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
+from synpos_lib.data.images import take
 from synpos_lib.evaluate import robustness
 from synpos_lib.experiments import collapses, mixdiff
 from synpos_lib.results import evaluations, tables
@@ -59,7 +60,7 @@ def test_a_second_asking_trains_nothing(small, monkeypatch):
 
 def test_fewer_images_take_as_many_steps(small):
     rows = torch.arange(0, 40, 2)
-    part = catalog.take(small.images, rows)
+    part = take(small.images, rows)
     found = small.answers("Mix", "simclr", seed=0, variant="half", images=part, variations=small.variations[rows])
     assert read_run(small.runs / found.run[0]).config["epochs"] == 4
 

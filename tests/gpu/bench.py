@@ -90,7 +90,7 @@ def check(sitting: Sitting) -> None:
         for name, value in vars(drawn).items()
     }
     here = views.apply(images, drawn, MEAN, STD)
-    apart = views.apply(images.to(sitting.device), views.Drawn(**there), MEAN, STD).cpu() - here
+    apart = views.apply(images.to(sitting.device), views.Parameters(**there), MEAN, STD).cpu() - here
     sitting.results.add(
         "card", measure="views, largest difference from the processor's", value=apart.abs().max().item()
     )

@@ -7,11 +7,12 @@ from sitting import Sitting
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
+from synpos_lib.data.images import Images, take
 
 NAME = "cifar10"
 
 
-def load(sitting: Sitting) -> tuple[catalog.Images, catalog.Images]:
+def load(sitting: Sitting) -> tuple[Images, Images]:
     """All training images, and all test images."""
     if sitting.data is not None and packed.is_packed(sitting.data, NAME):
         sets = packed.read(sitting.data, NAME)
@@ -20,5 +21,5 @@ def load(sitting: Sitting) -> tuple[catalog.Images, catalog.Images]:
             raise Problem("this sitting needs CIFAR-10: name its packed parts, or a folder that holds it, with --data")
         sets = tuple(catalog.load(NAME, split, root=sitting.data) for split in packed.SPLITS)
     if sitting.tiny:
-        sets = tuple(catalog.take(images, slice(300)) for images in sets)
+        sets = tuple(take(images, slice(300)) for images in sets)
     return sets

@@ -13,7 +13,7 @@ from sitting import Sitting, ask, train
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
-from synpos_lib.data import catalog
+from synpos_lib.data.images import Images, take
 from synpos_lib.diffusion.training import PAPER_TRAINING, TrainingConfig
 from synpos_lib.diffusion.unet import PAPER
 from synpos_lib.evaluate.judge import train_judge
@@ -46,8 +46,8 @@ def prepare(sitting: Sitting) -> tuple:
     return learned, test, dataclasses.replace(config, seed=seed), start, before
 
 
-def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, config: TrainingConfig, start, before) -> None:
-    anchors = catalog.take(test, slice(20 if sitting.tiny else 1000))
+def run(sitting: Sitting, learned: Images, test: Images, config: TrainingConfig, start, before) -> None:
+    anchors = take(test, slice(20 if sitting.tiny else 1000))
     widths = (8, 8, 16) if sitting.tiny else (128, 256, 512)
     judge = train_judge(sitting.scratch / "judge", learned, test, epochs=1 if sitting.tiny else 6, widths=widths)
     sitting.results.add("judge", factor="what", value=judge.accuracy["what"], n=len(test))
@@ -55,5 +55,5 @@ def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, config:
     clock = sitting.clock.part(TRAINING_SHARE)
     unet = train(sitting, clock, VARIANT, learned.images, config, start, images_before=before)
     sitting.results.save()
-    probed = catalog.take(learned, slice(5_000))
+    probed = take(learned, slice(5_000))
     ask(sitting, sitting.clock, VARIANT, unet, judge, probed, anchors, SETTINGS)

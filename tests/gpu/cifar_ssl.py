@@ -15,7 +15,7 @@ from sitting import Sitting
 from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
-from synpos_lib.data import catalog
+from synpos_lib.data.images import Images, take
 from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.diffusion.unet import UNet, UNetConfig
 from synpos_lib.evaluate import collapse
@@ -47,7 +47,7 @@ def prepare(sitting: Sitting) -> tuple:
     return *load(sitting), unet, recipe["images_seen"] + recipe["images_before"]
 
 
-def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, unet: UNet, seen: int) -> None:
+def run(sitting: Sitting, learned: Images, test: Images, unet: UNet, seen: int) -> None:
     sitting.results.add("positives", measure="images that the diffusion model had seen", value=seen)
     store = positives(sitting, sitting.clock.part(POSITIVES_SHARE), unet, learned)
     epochs = affordable(sitting, learned, test, store)
@@ -57,7 +57,7 @@ def run(sitting: Sitting, learned: catalog.Images, test: catalog.Images, unet: U
         sitting.results.save()
 
 
-def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors: catalog.Images):
+def positives(sitting: Sitting, clock: Clock, unet: UNet, anchors: Images):
     """One candidate after another for all anchors, in as many steps as there is time for: (N, K, 3, H, W)."""
 
     def candidate(steps: int, k: int, images: torch.Tensor) -> torch.Tensor:
@@ -95,13 +95,13 @@ def config(sitting: Sitting, arm: str, epochs: int) -> pretrain.Config:
     return pretrain.Config(**settings, **size, probe_every=-(-epochs // QUARTERS))
 
 
-def affordable(sitting: Sitting, learned: catalog.Images, test: catalog.Images, store) -> int:
+def affordable(sitting: Sitting, learned: Images, test: Images, store) -> int:
     """How many epochs of all arms fit in what is left, with their questions, by a trial of everything.
 
     The last questions are tried on an encoder that has learned nothing: the control that belongs beside the arms.
     """
     clock, n = Clock(sitting.clock.left(), sitting.clock.now), 32 if sitting.tiny else 512 * 16
-    some, epoch = catalog.take(learned, slice(n)), 0.0
+    some, epoch = take(learned, slice(n)), 0.0
     for arm in ARMS:
         run = pretrain.pretrain(sitting.scratch / f"trial-{arm}", config(sitting, arm, 3), some, store[:n])
         speed = run.metrics()[-1]["images_per_second"]
@@ -122,9 +122,9 @@ def affordable(sitting: Sitting, learned: catalog.Images, test: catalog.Images, 
     return epochs
 
 
-def questions(learned: catalog.Images, test: catalog.Images):
+def questions(learned: Images, test: Images):
     """For pretrain: kNN and linear accuracy on a part of the images, and whether the features are healthy."""
-    votes, asked = catalog.take(learned, slice(10_000)), catalog.take(test, slice(2_000))
+    votes, asked = take(learned, slice(10_000)), take(test, slice(2_000))
 
     def probe(encoder) -> dict[str, float]:
         z, z_asked, mirrored = encoder(votes.images), encoder(asked.images), encoder(asked.images, flip=True)
@@ -137,14 +137,14 @@ def questions(learned: catalog.Images, test: catalog.Images):
     return probe
 
 
-def accuracy(sitting: Sitting, arm: str, epoch: int, encoder, learned: catalog.Images, test: catalog.Images) -> None:
+def accuracy(sitting: Sitting, arm: str, epoch: int, encoder, learned: Images, test: Images) -> None:
     """The official protocols, on all images."""
     for row in linear_and_knn(encoder, learned, test, seed=sitting.seed):
         about = dict(arm=arm, seed=sitting.seed, epoch=epoch, measure=row["metric"])
         sitting.results.add("accuracy", **about, value=row["value"], n=row["n"])
 
 
-def train_arm(sitting: Sitting, arm: str, epochs: int, learned: catalog.Images, test: catalog.Images, store) -> None:
+def train_arm(sitting: Sitting, arm: str, epochs: int, learned: Images, test: Images, store) -> None:
     """Train one arm; what it says at its quarters is kept at once, and at its end it is asked on all images."""
     save_now = sitting.clock.every(60)
 

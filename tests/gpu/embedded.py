@@ -10,6 +10,7 @@ import dataclasses
 from sitting import Sitting, ask, train
 
 from synpos_lib.data import catalog
+from synpos_lib.data.images import Images, take
 from synpos_lib.diffusion.training import TrainingConfig
 from synpos_lib.diffusion.unet import EMBEDDED
 from synpos_lib.evaluate.judge import train_judge
@@ -32,12 +33,12 @@ def prepare(sitting: Sitting) -> tuple:
     return tuple(catalog.load("scenes", split, n=n) for split, n in zip(("train", "val"), sizes, strict=True))
 
 
-def run(sitting: Sitting, learned: catalog.Images, anchors: catalog.Images) -> None:
-    shown = catalog.take(learned, slice(8_000))
+def run(sitting: Sitting, learned: Images, anchors: Images) -> None:
+    shown = take(learned, slice(8_000))
     judge = train_judge(sitting.scratch / "judge", shown, anchors, epochs=1 if sitting.tiny else 8)
     for factor, accuracy in judge.accuracy.items():
         sitting.results.add("judge", factor=factor, value=accuracy, n=len(anchors))
-    probed = catalog.take(learned, slice(3_000))
+    probed = take(learned, slice(3_000))
     for i, (variant, changes) in enumerate(VARIANTS.items()):
         slot = sitting.clock.part(0.98 / (len(VARIANTS) - i))
         config = recipe(sitting, **changes)

@@ -20,7 +20,7 @@ import torch
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
-from synpos_lib.data.images import images_fingerprint
+from synpos_lib.data.images import Images, images_fingerprint
 
 SIDE, ROW = 32, 10  # pixels of an image; images in a row of a sheet, and rows of a sheet
 SPLITS = ("train+val", "test")
@@ -62,7 +62,7 @@ def is_packed(folder: Path, name: str) -> bool:
     return any(folder.glob(f"{name}-*of*.zip"))
 
 
-def read(folder: Path, name: str) -> tuple[catalog.Images, catalog.Images]:
+def read(folder: Path, name: str) -> tuple[Images, Images]:
     """All training images and all test images of a packed data set."""
     paths = sorted(folder.glob(f"{name}-*of*.zip"))
     read_parts = [_read_part(path, str(path)) for path in paths]
@@ -80,7 +80,7 @@ def read(folder: Path, name: str) -> tuple[catalog.Images, catalog.Images]:
         images, y = pixels[start : start + count], labels[start : start + count]
         print(f"{name} {split}: {count} images", flush=True)
         digest = images_fingerprint(images, y)
-        sets.append(catalog.Images(images, y, None, tuple(first["classes"]), name, split, digest))
+        sets.append(Images(images, y, None, tuple(first["classes"]), name, split, digest))
         start += count
     return sets[0], sets[1]
 

@@ -33,6 +33,7 @@ import tiny  # noqa: E402
 
 from synpos_lib.core.errors import Problem  # noqa: E402
 from synpos_lib.data import catalog  # noqa: E402
+from synpos_lib.data.images import Images  # noqa: E402
 from synpos_lib.diffusion.unet import UNet, UNetConfig  # noqa: E402
 from synpos_lib.lab import recorded  # noqa: E402
 
@@ -329,7 +330,7 @@ def test_three_arms_end_in_time_on_a_pretend_card(minutes, slower, steps, tmp_pa
     monkeypatch.setattr(cifar_ssl, "linear_and_knn", last)
     monkeypatch.setattr(cifar_ssl.time, "perf_counter", lambda: now[0])
     images = [torch.zeros(n, 3, 2, 2, dtype=torch.uint8) for n in (50_000, 10_000)]
-    learned, test = (catalog.Images(x, torch.arange(len(x)) % 10, None, (), "x", "train", "x") for x in images)
+    learned, test = (Images(x, torch.arange(len(x)) % 10, None, (), "x", "train", "x") for x in images)
     out = results.Results(tmp_path / "out", "cifar-ssl")
     desk = sitting.Sitting(Clock(60 * minutes, lambda: now[0]), out, tmp_path, None, None, 0, False)
     now[0] += 15 + 60 * minutes / 8  # reading, the bench

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.core.processes import Processes
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.diffusion import training
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import PAPER, UNet

@@ -14,7 +14,7 @@ from torch import multiprocessing
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate.knn import knn_accuracy
 from synpos_lib.evaluate.probes import knn_probe
 from synpos_lib.train import encoders, pretrain

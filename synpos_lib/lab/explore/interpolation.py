@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.diffusion.features import blocks
 from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.diffusion.unet import UNet

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.data.pixels import tile
 from synpos_lib.diffusion.features import blocks, pooled
 from synpos_lib.diffusion.unet import UNet

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.evaluate.linear_and_knn import factors
 from synpos_lib.evaluate.neighbours import nearest
