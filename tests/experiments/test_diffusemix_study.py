@@ -93,7 +93,7 @@ def test_few_images_are_as_many_of_each_class_with_their_own_edits(task):
         assert (task.edited[row] == edit).all()
     assert diffusemix.few(task, 2, seed=1).train.fingerprint != part.train.fingerprint
     smallest = int(task.train.labels.bincount().min())
-    with pytest.raises(Problem, match=f"a class of 'scenes' has {smallest}"):
+    with pytest.raises(Problem, match=f"a class of 'scenes' has {smallest} images"):
         diffusemix.few(task, smallest + 1, seed=0)
 
 
@@ -110,7 +110,7 @@ def test_some_classes_alone_are_numbered_anew(task):
 def test_a_trained_encoder_is_where_training_starts_and_stays_as_it_is(tmp_path, task):
     given = task.classifier(9).encoder
     frozen = Frozen(given.requires_grad_(False), 64, (0.5,) * 3, (0.25,) * 3)
-    tuned = diffusemix.tuning(task, frozen)
+    tuned = dataclasses.replace(task, name="fine-tuning", encoder=frozen)
     before = [value.clone() for value in given.state_dict().values()]
     run, model = short(tmp_path).train(tuned, "none", seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, given.state_dict().values(), strict=True))
