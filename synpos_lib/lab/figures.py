@@ -70,9 +70,9 @@ def heatmap(axis: Axes, frame: DataFrame, *, low: float, high: float, title: str
     axis.set(title=title, xlabel="", ylabel="")
 
 
-def frame(row: int, columns: int) -> Rectangle:
-    """A red frame around one row of a heat map."""
-    return Rectangle((0, row), columns, 1, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
+def frame(corner: tuple[float, float], width: float, height: float) -> Rectangle:
+    """A red frame around a part of an image or a heat map."""
+    return Rectangle(corner, width, height, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
 
 
 def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:

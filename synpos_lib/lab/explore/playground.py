@@ -13,22 +13,22 @@ from synpos_lib.core import runtime
 from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
-from synpos_lib.lab.explore.panel import SLOW, WIDE, image, panel
+from synpos_lib.lab.explore.panel import image, panel
 from synpos_lib.methods.byol import prediction_error
 from synpos_lib.methods.clsp import pull
 from synpos_lib.methods.simclr import nt_xent
 
 KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
-BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none": "only 'the same'"}
+BASES = {"SimCLR": "contrast", "BYOL without a slow copy": "prediction", "only 'the same'": "none"}
 
 
 class Toy(NamedTuple):
-    """A finished toy training: unit embeddings after every step, and their health."""
+    """A toy training: the unit embeddings after every step, and their health."""
 
     z: Tensor  # (steps + 1, N, 2)
     what: Tensor  # (N,)
     where: Tensor  # (N,)
-    health: dict[str, list[float]]  # after every step: spread, and how many of 5 neighbours share what and where
+    health: dict[str, list[float]]  # after every step: spread, and the share of 5 neighbours with the same what, where
 
 
 def train_toy(
@@ -113,18 +113,18 @@ def loss_playground(steps: int = 120) -> widgets.VBox | None:
         head = "<p>One colour per <i>what</i>, one ring per <i>where</i>.</p>"
         return head + image(picture(toy, step), f"Toy embedding after {step} steps: {text}") + f"<p>{text}. {end}</p>"
 
-    options, warm = {name: base for base, name in BASES.items()}, {"min": -2, "max": 0.5, "step": 0.1, **SLOW, **WIDE}
     box = panel(
         "playground",
         draw,
         lambda: {
-            "base": widgets.Dropdown(options=options, value="contrast", description="base"),
-            "temperature": widgets.FloatLogSlider(0.2, description="temperature", **warm),
-            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **SLOW),
-            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **WIDE),
-            "seed": widgets.IntSlider(0, 0, 9, description="seed", **SLOW),
-            "step": widgets.IntSlider(steps, 0, steps, description="step"),
+            "base": widgets.Dropdown(options=BASES, value="contrast"),
+            "temperature": widgets.FloatLogSlider(0.2, min=-2, max=0.5, step=0.1),
+            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull"),
+            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)"),
+            "seed": widgets.IntSlider(0, 0, 9),
+            "step": widgets.IntSlider(steps, 0, steps),
         },
+        live=["step"],
     )
     if box:
         play = widgets.Play(value=steps, min=0, max=steps, step=3, interval=200, description="watch")
