@@ -1,4 +1,4 @@
-"""A method before its first step: what its loss is on one batch, and what it consists of."""
+"""A method before its first step: its loss on one batch, and its parts."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from synpos_lib.train import encoders
 
 
 def at_start(name: str, pair: list[Tensor], labels: Tensor, *, encoder: str = "small", seed: int = 0) -> dict:
-    """The loss of an untrained method on two views of a batch, and with every image paired with a stranger."""
+    """A row with an untrained method's parts, and its loss on two views of a batch and on pairs of strangers."""
     runtime.seed_all(seed)
     recipe = methods.recipe(name)
     method = methods.build(name, *encoders.by_name(encoder))
@@ -31,6 +31,6 @@ def at_start(name: str, pair: list[Tensor], labels: Tensor, *, encoder: str = "s
 
 
 def _loss(method: Method | Wrapper, pair: list[Tensor], labels: Tensor | None) -> float:
-    """The loss as in training; whatever it draws, it draws alike each time."""
+    """The loss as in training, with the same random numbers each time."""
     with runtime.own_randomness(0), torch.no_grad():
         return method.loss(pair, *(() if labels is None else (None, labels)))[0].item()

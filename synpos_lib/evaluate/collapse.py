@@ -1,4 +1,4 @@
-"""How healthy a representation is: does it vary, in how many directions, are views close and images spread out?"""
+"""How healthy features are: do they vary, in how many directions, are views close and images spread out?"""
 
 import math
 from collections.abc import Mapping

@@ -43,5 +43,5 @@ def fit(
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Top-1 accuracy of logits (N, C)."""
+    """Top-1 accuracy of logits or probabilities (N, C)."""
     return (logits.argmax(1) == labels).double().mean().item()

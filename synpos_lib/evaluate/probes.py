@@ -1,4 +1,4 @@
-"""What can be read from features: while an encoder learns, and from every block of a diffusion model; and a map."""
+"""Probes of features, of an encoder that learns and of every block of a diffusion model; and t-SNE."""
 
 from collections.abc import Callable, Iterable
 

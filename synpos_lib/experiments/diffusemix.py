@@ -95,19 +95,16 @@ def only(task: Task, classes: Sequence[str]) -> Task:
 
 
 def trained_encoder(name: str, folder: Path) -> Frozen:
-    """Where fine-tuning starts: a run of notebook 07 in this folder, by name, or torchvision's weights in a file."""
-    return load_encoder(read_run(folder / name)) if (folder / name).is_dir() else torchvision_encoder(name)
-
-
-def torchvision_encoder(weights: str | Path, name: str = "resnet50-imagenet") -> Frozen:
-    """torchvision's ResNet with the weights in a file, as torchvision offers them for download."""
-    network, width = encoders.by_name(name)
+    """Where fine-tuning starts: a run of notebook 07 in this folder, or a file with torchvision's ResNet-50."""
+    if (folder / name).is_dir():
+        return load_encoder(read_run(folder / name))
+    network, width = encoders.by_name("resnet50-imagenet")
     try:
-        state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
+        state = torch.load(Path(name).expanduser(), map_location="cpu", weights_only=True)
         network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
-    except Exception as error:  # torch.load raises nearly anything on a file that is not its own
+    except Exception as error:  # torch.load raises nearly anything on a file of another kind
         raise Problem(
-            f"{weights} does not hold torchvision's weights of {name} ({str(error).splitlines()[0]}): give the file "
+            f"{name} does not hold torchvision's weights of ResNet-50 ({str(error).splitlines()[0]}): give the file "
             f"that torchvision downloads, or name a run of notebook 07"
         ) from error
     return Frozen(network, width, *views.NORMALIZATION["imagenet"])

@@ -1,4 +1,4 @@
-"""The loss playground: fifty toy images in two dimensions, the library's own losses, and a way to break them."""
+"""The loss playground: 48 toy images on a circle, the library's own losses, and ways to make them collapse."""
 
 import functools
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from synpos_lib.methods.byol import prediction_error
 from synpos_lib.methods.clsp import pull
 from synpos_lib.methods.simclr import nt_xent
 
-KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
+KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies; numbers in an image
 BASES = {"SimCLR": "contrast", "BYOL without a slow copy": "prediction", "only 'the same'": "none"}
 
 
@@ -35,7 +35,7 @@ def train_toy(
     *,
     base: str = "contrast",
     temperature: float = 0.2,
-    lambda_: float = 0.0,
+    lambda_: float = 0.0,  # weight of the pull
     stop_gradient: bool = True,
     steps: int = 120,
     seed: int = 0,
@@ -90,10 +90,9 @@ def picture(toy: Toy, step: int) -> Figure:
         circle.add_patch(figures.plt.Circle((0, 0), 1 + 0.13 * place, fill=False, color="#dddddd", zorder=0))
     circle.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], aspect="equal", title=f"after {step} steps")
     circle.spines[:].set_visible(False)
-    tones = {"spread": figures.NEUTRAL, **figures.FACTORS}
     names = {"spread": "spread (0: one point)", "what": "same what nearby", "where": "same where nearby"}
-    for key, values in toy.health.items():
-        curves.plot(values, color=tones[key], label=names[key])
+    for key, colour in {"spread": figures.NEUTRAL, **figures.FACTORS}.items():
+        curves.plot(toy.health[key], color=colour, label=names[key])
     curves.axvline(step, color="#333333", linewidth=1)
     figures.chance(curves, 1 / KINDS)
     curves.set(xlabel="step", ylim=(-0.03, 1.1))
@@ -102,7 +101,7 @@ def picture(toy: Toy, step: int) -> Figure:
 
 
 def loss_playground(steps: int = 120) -> widgets.VBox | None:
-    """Choose the loss in JupyterLab, then move `step` to watch; in batch the contrast with λ = 1, after all steps."""
+    """Choose the loss in JupyterLab, then move `step` to watch; in batch SimCLR with λ = 1, after all steps."""
     train = functools.cache(functools.partial(train_toy, steps=steps))
 
     def draw(step: int = steps, lambda_: float = 1.0, **settings: object) -> str:
