@@ -1,7 +1,7 @@
 """Distribution shift: the clean test set beside test sets that differ from what was trained on, each in one way.
 
     sets = robustness.test_sets("scenes", n=1000, judge=judge)
-    rows = robustness.ask(encoder, labelled, sets)
+    rows = robustness.measure(encoder, train, sets)
 
 One linear head is fitted to clean training features, by the official protocol, and evaluated on every test set.
 The mean corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
@@ -69,22 +69,22 @@ def test_sets(
     return {name: functools.cache(load) for name, load in sets.items()} | further
 
 
-def settings(labelled: Images, sets: dict[str, Load]) -> dict:
+def settings(train: Images, sets: dict[str, Load]) -> dict:
     """What the accuracies depend on, beside the encoder: the images, and how they are changed."""
     prints = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
     corrupted = [name for name in sets if name.startswith("+")]
-    few = len(sets[corrupted[0]]()) if corrupted else 0
-    return {"labelled": labelled.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": few}
+    count = len(sets[corrupted[0]]()) if corrupted else 0
+    return {"labelled": train.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": count}
 
 
-def ask(encoder: Frozen, labelled: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
+def measure(encoder: Frozen, train: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
     """The accuracy of one frozen encoder on every test set, with one head: rows of target, metric, value and n."""
-    plain, mirrored = encoder(labelled.images), encoder(labelled.images, flip=True)
-    weight, bias = linear.fit(plain, mirrored, labelled.truth, seed=seed)
+    plain, mirrored = encoder(train.images), encoder(train.images, flip=True)
+    weight, bias = linear.fit(plain, mirrored, train.truth, seed=seed)
     rows = []
     for name, load in sets.items():
         test = load()
-        truth, known = _labels(test, labelled.classes)
+        truth, known = _labels(test, train.classes)
         truth, images = truth[truth >= 0], test.images[truth >= 0]
         value = linear.accuracy((encoder(images) @ weight.T + bias)[:, known], torch.searchsorted(known, truth))
         rows.append({"target": name, "factor": "what", "metric": "linear", "value": value, "n": len(truth)})

@@ -48,7 +48,7 @@ def collapses(rows: pd.DataFrame) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Print, at the end, only the last epoch of each training and what is said beside "epoch" and "reused"."""
+    """Hold back what is printed; at the end, print it without reused runs and with only the last epoch of each."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):

@@ -73,10 +73,10 @@ class Study:
         with quiet():
             run = train(folder, config, self.images, store, knn_probe(self.images, self.val))
 
-            def ask() -> list[dict]:
+            def measure() -> list[dict]:
                 return linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)
 
-            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, ask, CODE, **about)
+            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, measure, CODE, **about)
         rows = answers(evaluation, run, setting=setting, at=at, validation=run.results["knn"])
         return rows[rows.metric == "linear"]
 

@@ -129,12 +129,12 @@ class Study:
         with quiet():
             run, model = self.train(task, augmentation, seed=seed, variant=variant, **parts)
             config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
-            ask = partial(accuracy, model, tests)
-            rows = evaluations.evaluate(self.runs, "accuracy", run, config, ask, ACCURACY_CODE, **about).metrics()
+            measure = partial(accuracy, model, tests)
+            rows = evaluations.evaluate(self.runs, "accuracy", run, config, measure, ACCURACY_CODE, **about).metrics()
             if task.attack:
                 config = {"test": task.test.fingerprint, **task.attack, **about}
-                ask = partial(attacks, model, task.test, **task.attack)
-                rows += evaluations.evaluate(self.runs, "attack", run, config, ask, ATTACK_CODE, **about).metrics()
+                measure = partial(attacks, model, task.test, **task.attack)
+                rows += evaluations.evaluate(self.runs, "attack", run, config, measure, ATTACK_CODE, **about).metrics()
         return pd.DataFrame(rows).assign(run=run.name, seconds=run.results["seconds"])
 
     def train(

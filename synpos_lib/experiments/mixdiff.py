@@ -117,10 +117,10 @@ class Study:
         with quiet():
             run = train(folder, config, images, variations, lambda f: collapse.probe(f(some), f(some, flip=True)))
 
-            def ask() -> list[dict]:
-                return robustness.ask(load_encoder(run), self.images, self.sets, seed=seed)
+            def measure() -> list[dict]:
+                return robustness.measure(load_encoder(run), self.images, self.sets, seed=seed)
 
-            evaluation = evaluations.evaluate(self.runs, "shift", run, protocol, ask, CODE, **about)
+            evaluation = evaluations.evaluate(self.runs, "shift", run, protocol, measure, CODE, **about)
         return answers(evaluation, run, method=arm, base=NAMES.get(base, base), augmentation=augmentation)
 
     def transfer(self, rows: pd.DataFrame, to: Sequence[transfers.Target]) -> pd.DataFrame:
@@ -145,8 +145,8 @@ class Study:
 def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     """What MixDiff claims, from the answers under shift, on other tasks and in the studies; see `claims.claim`.
 
-    `studies` has the columns `study` (quality or share) and `x` beside those of the answers; all its rows, and those of
-    `tasks`, are of the first method in `shifts`.
+    `studies` has the answers' columns and two more, `study` (quality or share) and `x`. The method of all its rows, and
+    of those of `tasks`, is the first in `shifts`.
     """
     name = shifts.base.iloc[0]
     usual, bare = (shifts[shifts.augmentation == augmentation] for augmentation in (WITH, WITHOUT))

@@ -224,7 +224,7 @@ def curve_panels(
     return figure
 
 
-def beside(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
+def ours_and_published(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
     """Our curves on the left, a line for each factor; the published ones on the right, on an axis of their own."""
     figure, axes = plt.subplots(1, 2, figsize=WIDE)
     for factor, part in ours.groupby("factor"):

@@ -1,6 +1,6 @@
 """Evaluations of trained encoders, each a run of its own, and the table of all their rows.
 
-evaluations.evaluate(folder, "linear", run, {"images": test.fingerprint}, ask, ("synpos_lib.evaluate.linear",))
+evaluations.evaluate(folder, "linear", run, {"images": test.fingerprint}, measure, ("synpos_lib.evaluate.linear",))
 rows = evaluations.collect(folder, "linear", "ssl-scenes-")
 
 A row is flat: dataset (trained on), target (tested on), method, variant, seed, factor, metric, value (0 to 1), n.
@@ -17,13 +17,13 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, open_run, read_run
 
 COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
-Ask = Callable[[], list[dict]]
+Measure = Callable[[], list[dict]]
 
 
 def evaluate(
-    folder: Path, protocol: str, run: Run, config: dict, ask: Ask, code: tuple[str, ...], **about: object
+    folder: Path, protocol: str, run: Run, config: dict, measure: Measure, code: tuple[str, ...], **about: object
 ) -> Run:
-    """Evaluate a finished training once: the rows that ask() returns become the run `<protocol>-<run.name>`.
+    """Evaluate a finished training once: the rows that measure() returns become the run `<protocol>-<run.name>`.
 
     `config` is what they depend on beside the weights; `about` holds the columns that are equal in all of them.
     """
@@ -31,7 +31,7 @@ def evaluate(
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # drops the rows of an attempt that was interrupted
-            rows = ask()
+            rows = measure()
             for row in rows:
                 row = about | row
                 if wrong := sorted(set(row) ^ set(COLUMNS)):
