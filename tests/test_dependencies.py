@@ -80,7 +80,7 @@ def work(folder: Path) -> None:
         "transfer": lambda: [
             about | r for r in transfer.rows(load_encoder(run), [transfer.Target("digits", images, test, test)])
         ],
-        "shift": lambda: [about | r for r in robustness.ask(load_encoder(run), images, {"clean": lambda: test})],
+        "shift": lambda: [about | r for r in robustness.measure(load_encoder(run), images, {"clean": lambda: test})],
     }
     for name, ask in questions.items():
         module = {"transfer": "transfer", "shift": "robustness"}.get(name, "linear_and_knn")
