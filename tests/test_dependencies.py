@@ -45,6 +45,10 @@ def work(folder: Path) -> None:
         def __len__(self) -> int:
             return len(self.images)
 
+        @property
+        def truth(self) -> torch.Tensor:
+            return self.labels
+
     loaded = catalog.load("scenes", "train", n=24), catalog.load("scenes", "test", n=12)
     images, test = (Input(**vars(part)) for part in loaded)
     for module in {module for recipe in methods.METHODS.values() for module in recipe.modules}:
