@@ -160,14 +160,23 @@ def check_effective_rank(function: Callable) -> Mistakes:
 
 
 @_check
-def check_lucky(function: Callable) -> Mistakes:
-    """Notebook 13: untrue claims that an interval calls reproduced."""
-    value, n = function(28), 28
+def check_paired_interval(function: Callable) -> Mistakes:
+    """Notebook 08: the interval of a paired difference."""
+    ours, theirs = [0.61, 0.70, 0.66, 0.72, 0.58], [0.58, 0.69, 0.62, 0.70, 0.57]
+    d = torch.tensor(ours, dtype=torch.float64) - torch.tensor(theirs, dtype=torch.float64)
+    low, high = (float(end) for end in function(ours, theirs))
+    right = stats.t.ppf(0.975, 4)
+    reach = (high - low) / 2 / (d.std().item() / 5**0.5)  # in standard errors
+    middle = _near((low + high) / 2, d.mean(), 1e-6)
     yield {
-        "an interval below zero misses it too, and reproduces nothing; count one side only": _near(value, 1 - 0.95**n),
-        "this is the expected count; at least one has probability 1 minus that of none": value > 1 or _near(value, 0.7),
-        "this is the chance for one claim; that none of n is lucky is an n-th power": _near(value, 0.025),
-        "start from the probability that none of them is lucky": not _near(value, 1 - 0.975**n),
+        "the middle of the interval must be the mean of ours minus theirs": not middle,
+        "the spread is that of all pairs; divide by the square root of their number": _near(reach, right * 5**0.5),
+        "1.96 is for many runs; five need the t distribution with four degrees of freedom": _near(reach, 1.959964),
+        "degrees of freedom are one less than pairs": _near(reach, stats.t.ppf(0.975, 5)),
+        "95 % in the middle leave 2.5 % on each side, not 5 %": _near(reach, stats.t.ppf(0.95, 4)),
+        "the spread is estimated from the same pairs; divide by n - 1, not by n": _near(reach, right * 0.8**0.5),
+        "this is as wide as if the runs were not paired; take the difference of each pair first": reach > 4,
+        "compare with the formula, term by term": not _near(reach, right),
     }
 
 
@@ -186,23 +195,14 @@ def check_mean_per_class(function: Callable) -> Mistakes:
 
 
 @_check
-def check_paired_interval(function: Callable) -> Mistakes:
-    """Notebook 08: the interval of a paired difference."""
-    ours, theirs = [0.61, 0.70, 0.66, 0.72, 0.58], [0.58, 0.69, 0.62, 0.70, 0.57]
-    d = torch.tensor(ours, dtype=torch.float64) - torch.tensor(theirs, dtype=torch.float64)
-    low, high = (float(end) for end in function(ours, theirs))
-    right = stats.t.ppf(0.975, 4)
-    reach = (high - low) / 2 / (d.std().item() / 5**0.5)  # in standard errors
-    middle = _near((low + high) / 2, d.mean(), 1e-6)
+def check_choose(function: Callable) -> Mistakes:
+    """Notebook 10: which list decides, and which reports."""
+    value = function([0.5, 0.9, 0.6], [0.8, 0.7, 0.6])  # validation, test
+    yield {"return two things, the index and the accuracy": not isinstance(value, tuple) or len(value) != 2}
     yield {
-        "the middle of the interval must be the mean of ours minus theirs": not middle,
-        "the spread is that of all pairs; divide by the square root of their number": _near(reach, right * 5**0.5),
-        "1.96 is for many runs; five need the t distribution with four degrees of freedom": _near(reach, 1.959964),
-        "degrees of freedom are one less than pairs": _near(reach, stats.t.ppf(0.975, 5)),
-        "95 % in the middle leave 2.5 % on each side, not 5 %": _near(reach, stats.t.ppf(0.95, 4)),
-        "the spread is estimated from the same pairs; divide by n - 1, not by n": _near(reach, right * 0.8**0.5),
-        "this is as wide as if the runs were not paired; take the difference of each pair first": reach > 4,
-        "compare with the formula, term by term": not _near(reach, right),
+        "the test accuracies decide here, so the best of them is luck; let validation decide": value == (0, 0.8),
+        "this reports the accuracies that decided, and the best of them is luck; report test": value == (1, 0.9),
+        "return the index of the best validation accuracy, and the test accuracy at that index": value != (1, 0.7),
     }
 
 
@@ -225,18 +225,6 @@ def check_mean_corruption_error(function: Callable) -> Mistakes:
 
 
 @_check
-def check_choose(function: Callable) -> Mistakes:
-    """Notebook 10: which list decides, and which reports."""
-    value = function([0.5, 0.9, 0.6], [0.8, 0.7, 0.6])  # validation, test
-    yield {"return two things, the index and the accuracy": not isinstance(value, tuple) or len(value) != 2}
-    yield {
-        "the test accuracies decide here, so the best of them is luck; let validation decide": value == (0, 0.8),
-        "this reports the accuracies that decided, and the best of them is luck; report test": value == (1, 0.9),
-        "return the index of the best validation accuracy, and the test accuracy at that index": value != (1, 0.7),
-    }
-
-
-@_check
 def check_mixed(function: Callable) -> Mistakes:
     """Notebook 12: concatenate two halves and blend a fractal in."""
     original, edit, fractal = (torch.full((3, 4, 6), value, dtype=torch.uint8) for value in (200, 100, 50))
@@ -255,4 +243,16 @@ def check_mixed(function: Callable) -> Mistakes:
         "the original belongs on the left, the edit on the right": left < right,
         "the weight is the fractal's share; the hybrid's is 1 - weight": swap,
         f"a half of 200 with a fractal of 50 gave {left:.0f}; convert to float before mixing": not good,
+    }
+
+
+@_check
+def check_lucky(function: Callable) -> Mistakes:
+    """Notebook 13: untrue claims that an interval calls reproduced."""
+    value, n = function(28), 28
+    yield {
+        "an interval below zero misses it too, and reproduces nothing; count one side only": _near(value, 1 - 0.95**n),
+        "this is the expected count; at least one has probability 1 minus that of none": value > 1 or _near(value, 0.7),
+        "this is the chance for one claim; that none of n is lucky is an n-th power": _near(value, 0.025),
+        "start from the probability that none of them is lucky": not _near(value, 1 - 0.975**n),
     }
