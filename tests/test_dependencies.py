@@ -46,6 +46,10 @@ def work(folder: Path) -> None:
         def __len__(self) -> int:
             return len(self.images)
 
+        @property
+        def truth(self) -> torch.Tensor:
+            return self.labels
+
     loaded = catalog.load("scenes", "train", n=24), catalog.load("scenes", "test", n=12)
     images, test = (Input(**vars(part)) for part in loaded)
     for module in {module for recipe in methods.METHODS.values() for module in recipe.modules}:
@@ -81,7 +85,7 @@ def work(folder: Path) -> None:
         "transfer": lambda: [
             about | r for r in transfer.rows(load_encoder(run), [transfer.Target("digits", images, test, test)])
         ],
-        "shift": lambda: [about | r for r in robustness.ask(load_encoder(run), images, {"clean": lambda: test})],
+        "shift": lambda: [about | r for r in robustness.measure(load_encoder(run), images, {"clean": lambda: test})],
     }
     for name, ask in questions.items():
         module = {"transfer": "transfer", "shift": "robustness"}.get(name, "linear_and_knn")

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.data.images import Images
 from synpos_lib.data.pixels import unit
-from synpos_lib.results.tables import share
 from synpos_lib.train.classify import Classifier
 
 Logits = Callable[[Tensor], Tensor]  # images in [0, 1] -> (B, classes)
@@ -43,43 +43,44 @@ def _uphill(f: Logits, x: Tensor, y: Tensor) -> Tensor:
         return torch.autograd.grad(F.cross_entropy(f(x), y, reduction="sum"), x)[0].sign()
 
 
-def robustness(
+def attacks(
     model: Classifier,
-    images: Tensor,  # (N, 3, H, W) uint8
-    labels: Tensor,
+    test: Images,
     *,
-    epsilons: Sequence[float] = (1 / 255, 2 / 255, 4 / 255, 8 / 255),
-    steps: int = 20,  # of PGD, each of 2.5 epsilon / steps
-    restarts: int = 3,
-    factor: str = "what",
+    n: int,  # images, the first of the test set
+    epsilons: Sequence[float],
+    steps: int,  # of PGD, each of 2.5 epsilon / steps
+    restarts: int,
     seed: int = 0,
     batch: int = 250,
 ) -> list[dict]:
-    """Accuracy with its interval, clean and under each attack at each epsilon, on the same images."""
+    """A row with the share of right answers on the same images, unchanged and under each attack at each epsilon.
+
+    The metric is `clean`, or an attack with its radius in grey levels, such as `FGSM 2`.
+    """
     device = next(model.parameters()).device
-    hits: dict[tuple[str, float], list[Tensor]] = defaultdict(list)
+    hits: dict[str, list[Tensor]] = defaultdict(list)
 
     def logits(x: Tensor) -> Tensor:
-        return model(x)[factor].float()
+        return model(x)["what"].float()
 
     @torch.no_grad()
     def correct(x: Tensor, y: Tensor) -> Tensor:
         return logits(x).argmax(1) == y
 
-    for i, (pixels, target) in enumerate(zip(images.split(batch), labels.split(batch), strict=True)):
-        x, y = unit(pixels.to(device)), target.to(device)
+    for i, (pixels, labels) in enumerate(zip(test.images[:n].split(batch), test.truth[:n].split(batch), strict=True)):
+        x, y = unit(pixels.to(device)), labels.to(device)
         draw = runtime.generator(seed, "attack", i)
         clean = correct(x, y)
-        hits["clean", 0.0].append(clean)
+        hits["clean"].append(clean)
         for epsilon in epsilons:
-            hits["FGSM", epsilon].append(correct(fgsm(logits, x, y, epsilon), y))
+            hits[f"FGSM {255 * epsilon:g}"].append(correct(fgsm(logits, x, y, epsilon), y))
             standing, step = clean.clone(), 2.5 * epsilon / steps
             for _ in range(restarts):
                 noise = (2 * torch.rand(x.shape, generator=draw) - 1).to(device)
                 start = (x + epsilon * noise).clamp(0, 1)
                 standing &= correct(pgd(logits, x, y, epsilon, step=step, steps=steps, start=start), y)
-            hits["PGD", epsilon].append(standing)
-    return [
-        {"attack": attack, "epsilon": epsilon, **share(torch.cat(parts).tolist())._asdict()}
-        for (attack, epsilon), parts in hits.items()
-    ]
+            hits[f"PGD {255 * epsilon:g}"].append(standing)
+    common = {"target": test.name, "factor": "what", "n": len(test.images[:n])}
+    shares = {metric: torch.cat(parts).double().mean().item() for metric, parts in hits.items()}
+    return [{**common, "metric": metric, "value": value} for metric, value in shares.items()]

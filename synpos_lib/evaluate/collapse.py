@@ -1,6 +1,7 @@
-"""How healthy a representation is: does it vary, in how many directions, are views close and images spread out?"""
+"""How healthy features are: do they vary, in how many directions, are views close and images spread out?"""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,10 @@ def alignment(z0: Tensor, z1: Tensor) -> float:
     return (F.normalize(z0.float(), dim=1) - F.normalize(z1.float(), dim=1)).square().sum(1).mean().item()
 
 
-def uniformity(z: Tensor, t: float = 2.0) -> float:
-    """log of the mean of exp(-t |z_i - z_j|^2) over pairs: lower is more spread out, 0 is collapsed."""
+def uniformity(z: Tensor) -> float:
+    """log of the mean of exp(-2 |z_i - z_j|^2) over pairs: lower is more spread out, 0 is collapsed."""
     z = F.normalize(z.float(), dim=1)
-    return torch.pdist(z).square().mul(-t).exp().mean().log().item()
+    return torch.pdist(z).square().mul(-2).exp().mean().log().item()
 
 
 def monitor(z0: Tensor, z1: Tensor) -> dict[str, float]:
@@ -41,14 +42,16 @@ def monitor(z0: Tensor, z1: Tensor) -> dict[str, float]:
     }
 
 
-def warning(health: dict[str, float]) -> dict[str, str]:
-    """What a training's probe adds to its answer when the features have collapsed: a "warning"."""
+def probe(z0: Tensor, z1: Tensor) -> dict[str, float | str]:
+    """For a training's probe: all four and, when the features have collapsed, a "warning"."""
+    health = monitor(z0, z1)
     words = verdict(health)
-    return {"warning": f"{words}; a lower learning rate or a longer warm-up is the usual cure"} if words else {}
+    warning = {"warning": f"{words}; a lower learning rate or a longer warm-up is the usual cure"} if words else {}
+    return {**health, **warning}
 
 
-def verdict(health: dict[str, float]) -> str:
-    """A sentence when the features have collapsed, else nothing."""
+def verdict(health: Mapping[str, float]) -> str:
+    """A sentence when these numbers say that the features have collapsed, else nothing."""
     if any(math.isnan(health[name]) for name in ("std", "rank", "alignment", "uniformity")):
         return "diverged: the features are not numbers"
     if health["std"] < 0.02:

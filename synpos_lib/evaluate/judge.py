@@ -1,8 +1,9 @@
 """The judge: a classifier of *what* and *where*, trained on real images, that labels the synthetic ones.
 
-A judge is only as good as its accuracy on held-out real images, so it reports that accuracy with itself.
+A judge is only as good as its accuracy on held-out real images, so it carries that accuracy.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,11 +20,13 @@ from synpos_lib.train import classify
 from synpos_lib.train.encoders import small_encoder
 
 
+@dataclass
 class Judge:
     """Predicts the species and scene of an image with probabilities, and gives features to measure distances in."""
 
-    def __init__(self, model: classify.Classifier, accuracy: dict[str, float], run: Run):
-        self.model, self.accuracy, self.run = model, accuracy, run
+    model: classify.Classifier
+    run: Run
+    accuracy: dict[str, float] = field(default_factory=dict)  # of each factor, on held-out images
 
     def __str__(self) -> str:
         return ", ".join(f"{factor} {value:.1%}" for factor, value in self.accuracy.items())
@@ -39,8 +42,7 @@ class Judge:
     def agreement(self, images: Tensor, anchors: Images) -> list[dict]:
         """For each factor, the share of images (one per anchor) that keep the anchor's class, with its interval."""
         labels, truth = self.labels(images), factors(anchors)
-        common = [factor for factor in labels if factor in truth]
-        return [{"kept": f, **share((labels[f] == truth[f][0]).tolist())._asdict()} for f in common]
+        return [{"kept": f, **share(labels[f] == truth[f][0])._asdict()} for f in labels if f in truth]
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -70,7 +72,7 @@ def train_judge(
     model = classify.Classifier(encoder, width, {factor: int(y.max()) + 1 for factor, y in targets.items()})
     config = {"images": train.fingerprint, "widths": list(widths)}
     run = classify.train(folder, model, train.images, targets, config, epochs=epochs, seed=seed)
-    judge = Judge(model, {}, run)
+    judge = Judge(model, run)
     for factor, labels in judge.labels(held_out.images).items():
         judge.accuracy[factor] = (labels == known[factor][1]).double().mean().item()
     return judge

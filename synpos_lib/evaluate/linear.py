@@ -29,11 +29,12 @@ def fit(
     n, width = plain.shape
     classes = int(labels.max()) + 1
     device = plain.device  # of the features; the labels are on the processor
-    weight, bias = (part.to(device) for part in start(classes, width, draw))
+    sizes = ((classes, width), (classes,))  # at first uniform within 1 / sqrt(width), torch's default
+    weight, bias = (((2 * torch.rand(*size, generator=draw) - 1) / width**0.5).to(device) for size in sizes)
     both, target = torch.stack([plain, flipped], dim=1), torch.eye(classes)[labels].to(device)  # (N, 2, D), (N, C)
     for epoch in range(epochs):
         lr = learning_rate * 0.1 ** sum(epoch >= m for m in milestones)
-        order, coin = (part.to(device) for part in shuffle(n, draw))
+        order, coin = torch.randperm(n, generator=draw).to(device), torch.randint(2, (n,), generator=draw).to(device)
         for x, t in zip(both[order, coin].split(batch), target[order].split(batch), strict=True):
             error = (torch.addmm(bias, x, weight.T).softmax(1) - t).mul_(lr / len(x))  # lr times dCE/dlogits
             weight.sub_(error.T @ x)
@@ -41,17 +42,6 @@ def fit(
     return weight, bias
 
 
-def start(classes: int, width: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """torch's default for a linear layer: uniform within 1 / sqrt(width)."""
-    weight, bias = torch.rand(classes, width, generator=draw), torch.rand(classes, generator=draw)
-    return (2 * weight - 1) / width**0.5, (2 * bias - 1) / width**0.5
-
-
-def shuffle(n: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One epoch: the order of the images, and for each whether it is flipped (0 or 1)."""
-    return torch.randperm(n, generator=draw), torch.randint(2, (n,), generator=draw)
-
-
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Top-1 accuracy of logits (N, C)."""
+    """Top-1 accuracy of logits or probabilities (N, C)."""
     return (logits.argmax(1) == labels).double().mean().item()

@@ -1,4 +1,4 @@
-"""Which image is the partner of an anchor? Nearest neighbours, other views, synthetic images, and how good each is."""
+"""Partners of an anchor (nearest neighbours, other views, synthetic images), and how good each kind is."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
-from synpos_lib.core.errors import Problem
 from synpos_lib.data import scenes, views
 from synpos_lib.data.images import Images
 from synpos_lib.evaluate.judge import Judge
@@ -16,7 +15,7 @@ from synpos_lib.results import tables
 
 
 class Partners(NamedTuple):
-    """One partner for each anchor, and what they show; `where` is None for images without known scenes."""
+    """One partner for each anchor, and their labels; `where` is None for images without known scenes."""
 
     images: Tensor  # (n, 3, H, W) uint8
     what: Tensor  # (n,)
@@ -34,14 +33,12 @@ def nearest(z: Tensor, k: int = 1) -> Tensor:
     return torch.cat(parts)
 
 
-def candidates(
-    train: Images, positives: Tensor, judge: Judge, *, augmentation: str = "vicreg", seed: int = 0
-) -> dict[str, Partners]:
+def candidates(train: Images, positives: Tensor, judge: Judge, *, seed: int = 0) -> dict[str, Partners]:
     """Partners of the first n anchors that no encoder chooses; the judge labels the n synthetic `positives`."""
     n = len(positives)
     anchors = _partners(train, torch.arange(n))
     draw = runtime.generator(seed, "another view")
-    view = views.view(anchors.images, views.by_name(augmentation), draw, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    view = views.view(anchors.images, views.by_name("vicreg"), draw, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     labels = judge.labels(positives)
     kinds = {
         "another view": anchors._replace(images=view.mul(255).round().to(torch.uint8)),
@@ -55,12 +52,15 @@ def candidates(
 
 
 def compare(encoder: Callable[[Tensor], Tensor], train: Images, others: dict[str, Partners]) -> list[dict]:
-    """How false, how near in place and how close each kind of partner is; nearest neighbours by this encoder."""
+    """For each kind of partner, the share that is false, the share in the same place, and the cosine to the anchor.
+
+    Nearest neighbours are those of this encoder.
+    """
     n, z = len(next(iter(others.values())).images), encoder(train.images)
     anchors = _partners(train, torch.arange(n))
     rows = []
     for name, partners in {"nearest neighbour": _partners(train, nearest(z)[:n, 0]), **others}.items():
-        false = tables.share((partners.what != anchors.what).tolist())
+        false = tables.share(partners.what != anchors.what)
         row = {"partner": name, "false": false.value, "low": false.low, "high": false.high, "n": n}
         if partners.where is not None and anchors.where is not None:
             row["same place"] = (partners.where == anchors.where).double().mean().item()
@@ -70,7 +70,5 @@ def compare(encoder: Callable[[Tensor], Tensor], train: Images, others: dict[str
 
 
 def _partners(train: Images, rows: Tensor) -> Partners:
-    """These rows of a labelled set."""
-    if train.labels is None:
-        raise Problem(f"'{train.name}' has no labels to compare partners by: choose a labelled set")
-    return Partners(train.images[rows], train.labels[rows], None if train.where is None else train.where[rows])
+    """These images of a labelled set."""
+    return Partners(train.images[rows], train.truth[rows], None if train.where is None else train.where[rows])

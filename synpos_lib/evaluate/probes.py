@@ -1,4 +1,4 @@
-"""What can be read from features: while an encoder learns, and from every block of a diffusion model; and a map."""
+"""Probes of features, of an encoder that learns and of every block of a diffusion model; and t-SNE."""
 
 from collections.abc import Callable, Iterable
 
@@ -23,8 +23,7 @@ def knn_probe(train: Images, test: Images) -> Callable[[Frozen], dict[str, float
 
     def probe(encoder: Frozen) -> dict[str, float | str]:
         z, z_test, z_mirrored = encoder(train.images), encoder(test.images), encoder(test.images, flip=True)
-        health = collapse.monitor(z_test[:1000], z_mirrored[:1000])
-        return {"knn": knn_accuracy(z, y, z_test, y_test), **health, **collapse.warning(health)}
+        return {"knn": knn_accuracy(z, y, z_test, y_test), **collapse.probe(z_test[:1000], z_mirrored[:1000])}
 
     return probe
 

@@ -1,4 +1,4 @@
-"""How good, how varied and how new are generated images: distances between two sets in a feature space.
+"""The quality, variety and novelty of generated images: distances between two sets in a feature space.
 
 Every function takes features (N, D) of a named encoder; a number without its encoder means nothing.
 """
@@ -6,7 +6,7 @@ Every function takes features (N, D) of a named encoder; a number without its en
 import torch
 from torch import Tensor
 
-CHUNK = 2**24  # distances held at once by `nearest_real`: 64 MB
+CHUNK = 2**24  # distances in memory at a time, in `nearest_real`: 64 MB
 
 
 def kid(real: Tensor, samples: Tensor, *, subsets: int = 50, size: int = 500, seed: int = 0) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """Distribution shift: the clean test set beside test sets that differ from what was trained on, each in one way.
 
     sets = robustness.test_sets("scenes", n=1000, judge=judge)
-    rows = robustness.ask(encoder, labelled, sets)
+    rows = robustness.measure(encoder, train, sets)
 
-One linear head is fitted to clean training features, by the official protocol, and asked about every test set as it
-is. The mean corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
+One linear head is fitted to clean training features, by the official protocol, and evaluated on every test set.
+The mean corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
 corruptions c of
 
     CE_c = sum_s error_{c,s} / sum_s error of the reference_{c,s}
@@ -35,8 +35,8 @@ from synpos_lib.evaluate.judge import Judge
 from synpos_lib.train.frozen import Frozen
 
 CLEAN, SEVERITIES = "clean", range(1, 6)
-FRESH, POOL = 1, 2  # seeds of drawings that no other set of the embedded data is drawn with
-HARDEST = 4  # of so many images per one kept, the one that the judge is least sure of
+FRESH, POOL = 1, 2  # seeds of drawings; no other set of the embedded data has them
+HARDEST = 4  # the hard set is a quarter of the drawings, those that the judge is least sure of
 
 Load = Callable[[], Images]
 
@@ -48,7 +48,7 @@ def test_sets(
     corrupted: int = 200,  # images of each of the 50 corrupted sets, which stay in memory
     judge: Judge | None = None,  # chooses the hard examples of the embedded data; none of the encoders compared
     folder: str = "",  # holds one tree of images for each further shift, such as imagenet-a/CLASS/*.jpg
-    size: int | None = None,  # pixels, where the set's own are not wanted
+    size: int | None = None,  # pixels; None: the set's own
 ) -> dict[str, Load]:
     """Test sets by name: `clean`, the shifts, and the corruptions from `+fog-1` to `+fog-5`; loaded when called."""
     official = functools.partial(catalog.load, dataset, "test", size=size)
@@ -69,38 +69,37 @@ def test_sets(
     return {name: functools.cache(load) for name, load in sets.items()} | further
 
 
-def settings(labelled: Images, sets: dict[str, Load]) -> dict:
-    """What the answers depend on, beside the encoder: the images, and how they are changed."""
+def settings(train: Images, sets: dict[str, Load]) -> dict:
+    """What the accuracies depend on, beside the encoder: the images, and how they are changed."""
     prints = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
     corrupted = [name for name in sets if name.startswith("+")]
-    few = len(sets[corrupted[0]]()) if corrupted else 0
-    return {"labelled": labelled.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": few}
+    count = len(sets[corrupted[0]]()) if corrupted else 0
+    return {"labelled": train.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": count}
 
 
-def ask(encoder: Frozen, labelled: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
+def measure(encoder: Frozen, train: Images, sets: dict[str, Load], *, seed: int = 0) -> list[dict]:
     """The accuracy of one frozen encoder on every test set, with one head: rows of target, metric, value and n."""
-    plain, mirrored = encoder(labelled.images), encoder(labelled.images, flip=True)
-    weight, bias = linear.fit(plain, mirrored, labelled.truth, seed=seed)
+    plain, mirrored = encoder(train.images), encoder(train.images, flip=True)
+    weight, bias = linear.fit(plain, mirrored, train.truth, seed=seed)
     rows = []
     for name, load in sets.items():
         test = load()
-        truth, known = _labels(test, labelled.classes)
-        logits = encoder(test.images[truth >= 0]) @ weight.T + bias
-        right = logits[:, known].argmax(1) == torch.searchsorted(known, truth[truth >= 0])
-        value, n = right.double().mean().item(), len(right)
-        rows.append({"target": name, "factor": "what", "metric": "linear", "value": value, "n": n})
+        truth, known = _labels(test, train.classes)
+        truth, images = truth[truth >= 0], test.images[truth >= 0]
+        value = linear.accuracy((encoder(images) @ weight.T + bias)[:, known], torch.searchsorted(known, truth))
+        rows.append({"target": name, "factor": "what", "metric": "linear", "value": value, "n": len(truth)})
     return rows
 
 
 def _labels(test: Images, classes: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """The labels of a test set in the head's numbering, -1 for what it does not know, and the classes it may answer.
+    """The labels of a test set in the head's numbering, -1 for unknown classes, and the classes the head may predict.
 
-    A set with only some of the classes (ImageNet-A, -R) is asked about those alone, as is usual.
+    For a set with only some of the classes (ImageNet-A, -R) the head chooses among those, as is usual.
     """
     number = torch.tensor([classes.index(name) if name in classes else -1 for name in test.classes])
     known = number[number >= 0].sort().values
     if not len(known):
-        raise Problem(f"'{test.name}' has none of the classes of the training images: its folders must be named alike")
+        raise Problem(f"'{test.name}' has none of the classes of the training images: its folders need the same names")
     return number[test.truth], known
 
 
@@ -122,7 +121,7 @@ def restyle(images: Tensor, seed: int = 0) -> Tensor:
 
 
 def hardest(pool: Images, judge: Judge, n: int) -> Images:
-    """The n images of a pool in which the judge gives the right answer the least probability."""
+    """The n images of a pool whose true class has the least probability for the judge."""
     sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.truth]
     return take(pool, sure.argsort(stable=True)[:n].sort().values)
 
@@ -179,7 +178,7 @@ def corruptions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def corruption_errors(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFrame:
-    """The mean corruption error of every encoder, in shares of the baseline method's with the same seed."""
+    """The mean corruption error of every encoder, relative to the baseline method with the same seed."""
     keys = [*by, "seed"]
     errors = 1 - corruptions(frame).groupby([*keys, "corruption", "method"], sort=False).value.mean()
     shares = errors / errors.xs(baseline, level="method").reindex(errors.index.droplevel("method")).to_numpy()

@@ -2,8 +2,8 @@
 
     min over W, b of   mean CE(W z + b, y) + lambda / 2 |W|²,   by L-BFGS, for 45 values of lambda from 1e-6 to 1e5
 
-With the value that is best on the target's validation images the classifier is fitted anew on training and validation
-images together, and the test images are asked once. Features are computed once, centred, and divided by
+With the value that is best on the target's validation images the classifier is fitted again, on training and
+validation images together, and evaluated once on the test images. Features are computed once, centred, and divided by
 one number, so that a value of lambda means the same for every encoder.
 
 This is the usual protocol of transfer studies (https://arxiv.org/abs/1805.08974); CLSP's poster does not state its own.
@@ -31,18 +31,18 @@ from synpos_lib.train.frozen import Frozen
 
 CODE = ("synpos_lib.evaluate.transfer",)
 LAMBDAS = tuple(np.logspace(5, -6, 45).tolist())  # from strong to weak: each solution is where the next one starts
-TARGETS = {  # what was trained on: what is asked; the papers' pairs, and the embedded family's
+TARGETS = {  # source: its targets; the papers' pairs, and those of the embedded images
     "scenes": ("digits", "letters", "shapes", "textures", "new-species"),
     "cifar10": ("cifar100",),
     "cifar100": ("cifar10",),
     "stl10": ("cifar10", "cifar100", "pets", "flowers102", "dtd", "caltech101"),
     "imagenet100": ("cifar10", "cifar100", "pets", "flowers102", "dtd", "caltech101", "food101", "cars"),
 }
-MEAN_PER_CLASS = ("pets", "flowers102", "caltech101")  # whose classes differ in size; the others: accuracy
+MEAN_PER_CLASS = ("pets", "flowers102", "caltech101")  # their classes differ in size; for the others: accuracy
 
 
 class Target(NamedTuple):
-    """The three splits of what is transferred to."""
+    """A data set to transfer to, in three splits."""
 
     name: str
     train: Images
@@ -52,10 +52,6 @@ class Target(NamedTuple):
     @property
     def metric(self) -> str:
         return "mean per class" if self.name in MEAN_PER_CLASS else "accuracy"
-
-    @property
-    def fingerprints(self) -> list[str]:
-        return [part.fingerprint for part in (self.train, self.val, self.test)]
 
 
 class Transfer(NamedTuple):
@@ -67,12 +63,12 @@ class Transfer(NamedTuple):
 
 
 def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> tuple[list[Target], list[str]]:
-    """What a network trained on `source` is asked, at that set's size, and the names of sets not on this machine.
+    """The targets of a network trained on `source`, at its size in pixels, and the names of those not on this machine.
 
-    So many images of each split, 0: all of them.
+    `train`, `val` and `test` are numbers of images; 0 takes all of a split.
     """
     if source not in TARGETS:
-        raise Problem(f"nothing is known to transfer '{source}' to: {suggest(source, TARGETS)}")
+        raise Problem(f"there are no transfer targets for '{source}': {suggest(source, TARGETS)}")
     size = catalog.REAL[source].size if source in catalog.REAL else None
     counts = {"train": train, "val": val, "test": test}
     here, absent = [], []
@@ -89,13 +85,13 @@ def targets(source: str, *, train: int = 0, val: int = 0, test: int = 0) -> tupl
 def evaluate(
     runs: Path, protocol: str, run: Run, encoder: Callable[[Run], Frozen], to: Sequence[Target], **about: object
 ) -> Run:
-    """Ask the encoder of a finished training once about all targets; see `evaluations.evaluate`."""
-    config = {"targets": {target.name: target.fingerprints for target in to}}
+    """Evaluate the encoder of a finished training once on all targets; see `evaluations.evaluate`."""
+    config = {"targets": {t.name: [part.fingerprint for part in (t.train, t.val, t.test)] for t in to}}
     return evaluations.evaluate(runs, protocol, run, config, lambda: rows(encoder(run), to), CODE, **about)
 
 
 def rows(encoder: Frozen, to: Sequence[Target]) -> list[dict]:
-    """One row of results for each target, without what is said of the encoder."""
+    """A row of results for each target, without the columns that describe the encoder."""
     return [
         {"factor": "what", "target": t.name, "metric": t.metric, "value": transfer(encoder, t).value, "n": len(t.test)}
         for t in to
@@ -103,11 +99,11 @@ def rows(encoder: Frozen, to: Sequence[Target]) -> list[dict]:
 
 
 def transfer(encoder: Frozen, to: Target) -> Transfer:
-    """Choose lambda on validation images, fit on training and validation images, ask the test images."""
+    """Choose lambda on validation images, fit on training and validation images, evaluate on test images."""
     z, z_val, z_test = (encoder(part.images) for part in (to.train, to.val, to.test))
     y, y_val, y_test = (part.truth for part in (to.train, to.val, to.test))
     validation = dict(zip(LAMBDAS, _scores(z, y, z_val, y_val, LAMBDAS, to.metric), strict=True))
-    best = max(validation, key=lambda value: validation[value])  # of equals the strongest
+    best = max(validation, key=lambda value: validation[value])  # the strongest of equals
     both, labels = torch.cat([z, z_val]), torch.cat([y, y_val])
     return Transfer(_scores(both, labels, z_test, y_test, (best,), to.metric)[0], best, validation)
 
@@ -152,7 +148,7 @@ def fit(z: Tensor, labels: Tensor, lambda_: float, start: Tensor) -> Tensor:
         slope = torch.cat([error @ z + lambda_ * weight, error.sum(1, keepdim=True)], 1)
         return value.item(), slope.flatten().cpu().numpy()
 
-    settings = {"gtol": 1e-4, "maxiter": 1000}  # of the slope: scikit-learn's tolerance
+    settings = {"gtol": 1e-4, "maxiter": 1000}  # scikit-learn's tolerance of the slope
     flat = start.flatten().cpu().numpy()
     solution = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options=settings).x
     return torch.from_numpy(solution).to(z.device).view_as(start)
@@ -170,8 +166,8 @@ def score(predictions: Tensor, labels: Tensor, metric: str) -> float:
 def wins(differences: pd.DataFrame) -> Estimate:
     """The share of targets won, from the paired differences of `tables.against`, one row for each target.
 
-    A target is won where the mean difference over seeds is above zero. The interval says how sure that is: from the
-    targets whose own 95 % interval lies above zero, to all those whose interval does not lie below it.
+    A target is won where the mean difference over seeds is above zero. The interval reaches from the share of targets
+    whose own 95 % interval lies above zero to the share of those whose interval does not lie below it.
     """
     low, high = (differences.low > 0).mean(), 1 - (differences.high < 0).mean()
     return Estimate(float((differences["mean"] > 0).mean()), float(low), float(high), int(differences.n.min()))

@@ -1,8 +1,8 @@
 """What each paper compares: CLSP's ablations, MixDiff's arms, DiffuseMix's rivals.
 
-Every module has a `Study`, which holds what all its trainings have in common. `Study.answers(...)` makes one training,
-or reuses it, asks the trained network, and returns a row for every answer: the columns of `results.evaluations`, the
-name of the `run`, and what else the comparison tells apart. `claims(...)` judges the paper's sentences by such rows.
+Every module has a `Study`, which holds what all its trainings have in common. `Study.answers(...)` makes or reuses one
+training, evaluates the network, and returns a row for every number: the columns of `results.evaluations`, the name of
+the `run`, and what else the comparison distinguishes. `claims(...)` judges the paper's sentences by such rows.
 """
 
 import contextlib
@@ -26,39 +26,29 @@ Probe = Callable[[Frozen], dict]
 
 
 def train(folder: Path, config: Config, images: Images, positives: Tensor, probe: Probe) -> Run:
-    """Train, continue or reuse one encoder of a comparison, which is probed once, at its end."""
+    """Train, continue or reuse one encoder of a comparison, with a probe that says how healthy its features are."""
     store = positives if methods.recipe(config.method).needs_positives else None
     run = pretrain(folder, config, images, store, probe=probe)
     if run is None:
-        raise Problem(f"{folder.name} belongs to a comparison, which one process makes: start it without torchrun")
+        raise Problem(f"{folder.name} is part of a comparison, which runs in one process: start it without torchrun")
     return run
 
 
-def health_probe(images: Images) -> Probe:
-    """For pretrain: how healthy are the features of the first thousand images?"""
-    some = images.images[:1000]
-
-    def probe(encoder: Frozen) -> dict:
-        health = collapse.monitor(encoder(some), encoder(some, flip=True))
-        return health | collapse.warning(health)
-
-    return probe
-
-
-def warning(run: Run) -> str:
-    """What is wrong with the features that a training ended with, in words, or nothing."""
-    return collapse.verdict({name: run.results[name] for name in ("std", "rank", "alignment", "uniformity")})
+def answers(evaluation: Run, run: Run, **columns: object) -> pd.DataFrame:
+    """A row for every number of an evaluation, with further columns, the training's name and what is wrong with it."""
+    warning = collapse.verdict(run.results)
+    return pd.DataFrame(evaluation.metrics()).assign(**columns, run=run.name, warning=warning)
 
 
 def collapses(rows: pd.DataFrame) -> str:
-    """A sentence that names the trainings behind these rows which collapsed."""
+    """A sentence that says how many trainings of these rows collapsed, and names them."""
     names = rows.run[rows.warning != ""].unique()
     return f"{len(names)} of {rows.run.nunique()} trainings collapsed{': ' * bool(len(names))}{', '.join(names)}"
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out runs that are reused and all epochs but the last; show what else is printed, at the end."""
+    """Hold back what is printed; at the end, print it without reused runs and with only the last epoch of each."""
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):

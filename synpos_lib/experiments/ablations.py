@@ -1,9 +1,9 @@
-"""CLSP's ablations: one knob is turned, all else is as in one finished run of notebook 07.
+"""CLSP's ablations: one setting changes, everything else is as in one finished run of notebook 07.
 
     study = Study(runs, train, val, test, judge, config)
     rows = study.answers("candidates", 2, positives[:, :2], seed=0)
 
-kNN accuracy on validation images is what a setting may be chosen by; linear accuracy on test images is what counts.
+A setting may be chosen by kNN accuracy on validation images; the result is linear accuracy on test images.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from synpos_lib.diffusion.generators import BottleneckMixing
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.evaluate.linear_and_knn import linear_and_knn
 from synpos_lib.evaluate.probes import knn_probe
-from synpos_lib.experiments import quiet, train, warning
+from synpos_lib.experiments import answers, quiet, train
 from synpos_lib.results import evaluations, tables
 from synpos_lib.results.claims import claim
 from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.linear_and_knn",)
 PULL = "pull_weight"  # the hyperparameter that weighs the pull
-LOOKED = 300  # anchors whose positives the judge is asked about
+JUDGED = 300  # anchors whose positives the judge labels
 
 
 @dataclass
@@ -50,48 +50,51 @@ class Study:
         store: Tensor,  # the positives of the images
         *,
         seed: int,
-        method: str = "",  # empty: that of all trainings
+        method: str = "",  # empty: that of the config
         views: tuple[str, str] | None = None,
         **hyperparameters: Any,
     ) -> pd.DataFrame:
-        """Train, then ask as notebook 07 does: a row for each factor, its linear accuracy on test images.
+        """Train, then evaluate as notebook 07 does: a row for each factor, its linear accuracy on test images.
 
         Further columns are `setting`, `at`, `validation` (kNN accuracy on validation images), `run` and `warning`.
         """
-        method, own = method or self.config.method, self.config.hyperparameters | hyperparameters
-        own = {name: value for name, value in own.items() if name in methods.hyperparameters(method)}
-        views = views or self.config.views
-        config = replace(self.config, method=method, views=views, hyperparameters=own, seed=seed)
-        name = self.images.name
+        method, name = method or self.config.method, self.images.name
+        own = self.config.hyperparameters | hyperparameters
+        config = replace(
+            self.config,
+            method=method,
+            views=views or self.config.views,
+            hyperparameters={key: own[key] for key in own if key in methods.hyperparameters(method)},
+            seed=seed,
+        )
         folder = self.runs / safe_name(f"ssl-{name}-{method}-{setting}={at}-seed{seed}")
         about = {"dataset": name, "target": name, "method": method, "variant": f"{setting}={at}", "seed": seed}
         protocol = {"train": self.images.fingerprint, "test": self.test.fingerprint, "learning_rate": 1.0, "seed": seed}
         with quiet():
             run = train(folder, config, self.images, store, knn_probe(self.images, self.val))
 
-            def ask() -> list[dict]:
+            def measure() -> list[dict]:
                 return linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)
 
-            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, ask, CODE, **about)
-        rows = pd.DataFrame(evaluation.metrics()).query("metric == 'linear'")
-        result = {"setting": setting, "at": at, "validation": run.results["knn"]}
-        return rows.assign(**result, run=run.name, warning=warning(run))
+            evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, measure, CODE, **about)
+        rows = answers(evaluation, run, setting=setting, at=at, validation=run.results["knn"])
+        return rows[rows.metric == "linear"]
 
     def store(self, name: str, generator: BottleneckMixing) -> tuple[Tensor, dict[str, float]]:
-        """One positive for each image, made once, and what is to be said of them."""
+        """One positive for each image, made once, and its `facts`."""
         run = positives.make(self.runs / name, self.images, generator, k=1)
         store = positives.read(run.folder, self.images)
-        return store, self.look(store, len(self.images) / max(run.results["seconds"], 0.01))
+        return store, self.facts(store, len(self.images) / max(run.results["seconds"], 0.01))
 
-    def look(self, store: Tensor, images_per_second: float) -> dict[str, float]:
-        """What the first positives keep of their anchors, as the judge sees it, beside what they cost."""
-        anchors = take(self.images, slice(LOOKED))
+    def facts(self, store: Tensor, images_per_second: float) -> dict[str, float]:
+        """How many of the first positives keep the species and scene of their anchors, and how fast they were made."""
+        anchors = take(self.images, slice(JUDGED))
         shares = self.judge.agreement(store[: len(anchors), 0], anchors)
         return {f"{row['kept']} kept": row["value"] for row in shares} | {"images per second": images_per_second}
 
 
 def claims(rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
-    """What CLSP claims of its knobs, each against its `usual` value; see `claims.claim`."""
+    """What CLSP claims about each setting, against its `usual` value; see `claims.claim`."""
     most, pull, w, method = (usual[name] for name in ("candidates", "lambda", "w", "method"))
     what = rows[(rows.factor == "what") & (rows.method == method)]
     others = {name: [at for at in what["at"][what.setting == name] if at != usual[name]] for name in ("lambda", "w")}

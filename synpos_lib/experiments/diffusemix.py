@@ -10,7 +10,7 @@ the last epoch counts. What differs is the augmentation, on top of the flips and
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from synpos_lib.core.runs import Run, read_run
 from synpos_lib.data import views
 from synpos_lib.data.images import Images, images_fingerprint, take
 from synpos_lib.diffusion.unet import weights_fingerprint
-from synpos_lib.evaluate.adversarial import robustness
+from synpos_lib.evaluate.adversarial import attacks
+from synpos_lib.evaluate.classifier import accuracy
 from synpos_lib.experiments import quiet
 from synpos_lib.results import evaluations, tables
 from synpos_lib.results.claims import claim
@@ -34,31 +35,25 @@ from synpos_lib.train import classify, encoders
 from synpos_lib.train.frozen import Frozen
 from synpos_lib.train.pretrain import load_encoder
 
-CODE = ("synpos_lib.experiments.diffusemix",)
+ACCURACY_CODE, ATTACK_CODE = ("synpos_lib.evaluate.classifier",), ("synpos_lib.evaluate.adversarial",)
 CLAIMS = {"general": "classification", "fine-grained": "fine-grained", "fine-tuning": "fine-tuning"}  # task: its claim
-SCARCITY = "scarcity"  # the claim of the tasks `<k> per class`
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is learned, with the edits of each training image, and the images that are asked about."""
+    """What is learned: training images with their edits, and test images."""
 
     name: str
     train: Images
     test: Images
     edited: Tensor  # (N, K, 3, H, W) uint8, one edit for each training image and prompt
     fractals: Tensor  # (V, 3, H, W) uint8
-    encoder: str | Frozen = "tiny"  # by name, trained from nothing; or one that is trained already
+    encoder: str | Frozen = "tiny"  # a name, to train from the beginning, or a trained one, to fine-tune
     shifts: dict[str, Images] = field(default_factory=dict)  # further test sets by name
-    attack: dict[str, Any] = field(default_factory=dict)  # of `adversarial.robustness`, and `n` images; none: no attack
-
-    @cached_property
-    def ingredients(self) -> dict[str, str]:
-        """Which edits and fractals these are."""
-        return {"edits": images_fingerprint(self.edited)[:16], "fractals": images_fingerprint(self.fractals)[:16]}
+    attack: dict[str, Any] = field(default_factory=dict)  # settings of `adversarial.attacks`; empty: no attack
 
     def classifier(self, seed: int) -> classify.Classifier:
-        """A classifier before its first step."""
+        """An untrained classifier."""
         torch.manual_seed(runtime.derive(seed, "classifier"))
         classes = {"what": len(self.train.classes)}
         if isinstance(self.encoder, str):
@@ -69,11 +64,11 @@ class Task:
 
 
 def few(task: Task, per_class: int, seed: int) -> Task:
-    """The task `<k> per class`: so many training images of each class, drawn anew for each seed."""
+    """The task `<k> per class`: k training images of each class, drawn anew for each seed."""
     labels = task.train.truth
     smallest = int(labels.bincount(minlength=len(task.train.classes)).min())
     if per_class > smallest:
-        raise Problem(f"{per_class} images per class were asked for, and a class of '{task.train.name}' has {smallest}")
+        raise Problem(f"a class of '{task.train.name}' has {smallest} images, not {per_class}: lower per_class")
     shuffled = torch.randperm(len(labels), generator=runtime.generator(seed, "few"))
     rows = torch.cat([shuffled[labels[shuffled] == c][:per_class] for c in range(len(task.train.classes))])
     rows = rows.sort().values
@@ -82,7 +77,7 @@ def few(task: Task, per_class: int, seed: int) -> Task:
 
 
 def only(task: Task, classes: Sequence[str]) -> Task:
-    """The task `fine-grained`: these classes alone, which differ in one detail, in training and test."""
+    """The task `fine-grained`: only these classes, which differ in one detail, in training and test."""
     for name in classes:
         if name not in task.train.classes:
             raise Problem(f"'{task.train.name}' has no class '{name}' ({suggest(name, task.train.classes)})")
@@ -98,25 +93,17 @@ def only(task: Task, classes: Sequence[str]) -> Task:
     return replace(task, name="fine-grained", train=train, test=test, edited=edited, shifts={}, attack={})
 
 
-def tuning(task: Task, start: Frozen) -> Task:
-    """The task `fine-tuning`: the same images, and an encoder that is trained already."""
-    return replace(task, name="fine-tuning", encoder=start)
-
-
 def trained_encoder(name: str, folder: Path) -> Frozen:
-    """Where fine-tuning starts: a run of notebook 07 in this folder, by name, or torchvision's weights in a file."""
-    return load_encoder(read_run(folder / name)) if (folder / name).is_dir() else torchvision_encoder(name)
-
-
-def torchvision_encoder(weights: str | Path, name: str = "resnet50-imagenet") -> Frozen:
-    """torchvision's ResNet with the weights in a file, as torchvision offers them for download."""
-    network, width = encoders.by_name(name)
+    """Where fine-tuning starts: a run of notebook 07 in this folder, or a file with torchvision's ResNet-50."""
+    if (folder / name).is_dir():
+        return load_encoder(read_run(folder / name))
+    network, width = encoders.by_name("resnet50-imagenet")
     try:
-        state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
+        state = torch.load(Path(name).expanduser(), map_location="cpu", weights_only=True)
         network.load_state_dict({key: value for key, value in state.items() if not key.startswith("fc.")})
-    except Exception as error:  # torch.load raises nearly anything on a file that is not its own
+    except Exception as error:  # torch.load raises nearly anything on a file of another kind
         raise Problem(
-            f"{weights} does not hold torchvision's weights of {name} ({str(error).splitlines()[0]}): give the file "
+            f"{name} does not hold torchvision's weights of ResNet-50 ({str(error).splitlines()[0]}): give the file "
             f"that torchvision downloads, or name a run of notebook 07"
         ) from error
     return Frozen(network, width, *views.NORMALIZATION["imagenet"])
@@ -132,22 +119,21 @@ class Study:
     recipe: str = "embedded"
 
     def answers(self, task: Task, augmentation: str, *, seed: int, variant: str = "", **parts: Any) -> pd.DataFrame:
-        """Train, then ask: a row for every test set, and for every attack that the task has.
+        """Train, then evaluate: a row for every test set, and for every attack that the task has.
 
-        The augmentation (or variant) is the `method`, the task the `variant`; the metric is `accuracy`, or an attack
-        and its radius in grey levels, such as `FGSM 2`. Further columns are `run` and `seconds`.
+        The augmentation (or variant) is the `method`, the task the `variant`; further columns are `run` and `seconds`.
         """
         about = {"dataset": task.train.name, "method": variant or augmentation, "variant": task.name, "seed": seed}
-        tests, settings = {task.test.name: task.test} | task.shifts, dict(task.attack)
-        config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
+        tests = {task.test.name: task.test} | task.shifts
         with quiet():
             run, model = self.train(task, augmentation, seed=seed, variant=variant, **parts)
-            ask = partial(accuracy, model, tests)
-            rows = evaluations.evaluate(self.runs, "accuracy", run, config, ask, CODE, **about).metrics()
-            if settings:
-                few = take(task.test, slice(settings.pop("n")))
-                config, ask = {"test": few.fingerprint, **settings, **about}, partial(attacks, model, few, settings)
-                rows += evaluations.evaluate(self.runs, "attack", run, config, ask, CODE, **about).metrics()
+            config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
+            measure = partial(accuracy, model, tests)
+            rows = evaluations.evaluate(self.runs, "accuracy", run, config, measure, ACCURACY_CODE, **about).metrics()
+            if task.attack:
+                config = {"test": task.test.fingerprint, **task.attack, **about}
+                measure = partial(attacks, model, task.test, **task.attack)
+                rows += evaluations.evaluate(self.runs, "attack", run, config, measure, ATTACK_CODE, **about).metrics()
         return pd.DataFrame(rows).assign(run=run.name, seconds=run.results["seconds"])
 
     def train(
@@ -173,7 +159,9 @@ class Study:
             "augmentation": augmentation,
             "classes": len(task.train.classes),
         }
-        config |= task.ingredients if mix else {}
+        if mix:
+            parts = {"edits": task.edited, "fractals": task.fractals}
+            config |= {name: images_fingerprint(images)[:16] for name, images in parts.items()}
         if "source" in mix:
             config |= {"diffusemix": source.settings, "prompts": list(prompts or range(task.edited.shape[1]))}
         epochs = max(1, round(self.steps / (len(task.train) // self.batch)))
@@ -182,25 +170,6 @@ class Study:
         recipe: dict[str, Any] = {**classify.SETTINGS[self.recipe], **length, "seed": seed}
         targets = {"what": task.train.truth}
         return classify.train(folder, model, task.train.images, targets, config, **recipe, **mix), model
-
-
-def accuracy(model: classify.Classifier, tests: dict[str, Images]) -> list[dict]:
-    """The share of right answers on each test set."""
-    rows = []
-    for target, test in tests.items():
-        right = classify.predict(model, test.images)["what"].argmax(1) == test.truth
-        row = {"target": target, "metric": "accuracy", "value": right.double().mean().item(), "n": len(test)}
-        rows.append({"factor": "what", **row})
-    return rows
-
-
-def attacks(model: classify.Classifier, test: Images, settings: dict[str, Any]) -> list[dict]:
-    """The share of right answers without and under each attack at each radius."""
-    rows = []
-    for row in robustness(model, test.images, test.truth, **settings):
-        metric = f"{row['attack']} {255 * row['epsilon']:g}".removesuffix(" 0")
-        rows.append({"factor": "what", "target": test.name, "metric": metric, "value": row["value"], "n": row["n"]})
-    return rows
 
 
 def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, prompts: int, recipe: str) -> pd.DataFrame:
@@ -213,7 +182,10 @@ def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, pro
     tasks = dict(list(accuracy.groupby("variant", sort=False)))
     ids = CLAIMS | ({"general": "fine-grained"} if recipe == "fine-grained" else {})
     sentences = [
-        *[(f"above none: {name}", part, "diffusemix", "none", ids.get(name, SCARCITY)) for name, part in tasks.items()],
+        *[
+            (f"above none: {name}", part, "diffusemix", "none", ids.get(name, "scarcity"))
+            for name, part in tasks.items()
+        ],
         ("above none: PGD, radius 2", rows[rows.metric == "PGD 2"], "diffusemix", "none", "attack"),
         ("and CutMix above CutMix", tasks["general"], "diffusemix + cutmix", "cutmix", "compatible"),
         ("without fractals above edits alone", parts, "+ concatenation", "edits only", "concatenation"),

@@ -1,15 +1,13 @@
-"""MixDiff's comparison: pairs of two real views, of two synthetic ones, or of one each, as ordinary runs.
+"""MixDiff's comparison: pairs of two real views, of two synthetic ones, or of one of each.
 
     study = Study(runs, train, variations, config, {"simclr": 2e-3}, sets)
     rows = study.answers("Mix", "simclr", seed=0)
 
-Whatever the images, the trainings take (nearly) equally many steps, of the warm-up too: fewer images mean more passes
-over them.
+All trainings take (nearly) the same number of steps, warm-up included: fewer images mean more passes over them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,15 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import read_run
 from synpos_lib.data.images import Images
-from synpos_lib.evaluate import robustness
+from synpos_lib.evaluate import collapse, robustness
 from synpos_lib.evaluate import transfer as transfers
-from synpos_lib.experiments import health_probe, quiet, train, warning
+from synpos_lib.experiments import answers, quiet, train
 from synpos_lib.results import evaluations, published, tables
 from synpos_lib.results.claims import claim
 from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.robustness",)
-METHOD = {"Real": "{}", "Syn": "synthetic-{}", "Mix": "mixdiff-{}"}  # what a method with such pairs is called
+METHOD = {"Real": "{}", "Syn": "synthetic-{}", "Mix": "mixdiff-{}"}  # the name of a method with such pairs
 COLOURS = {"Real": "#777777", "Syn": "#AA4499", "Mix": "#117733"}
 NAMES = {"simclr": "SimCLR", "barlow": "Barlow Twins", "dino": "DINO"}
 PLAIN = ("plain", "plain")  # the views without augmentation
@@ -57,7 +55,7 @@ TRAININGS = {
 
 
 def training(name: str) -> Training:
-    """How a comparison of that name is trained."""
+    """The recipe of that name."""
     if name not in TRAININGS:
         raise Problem(f"unknown recipe '{name}' ({suggest(name, TRAININGS)})")
     return TRAININGS[name]
@@ -69,16 +67,11 @@ class Study:
 
     runs: Path  # the folder of all runs
     images: Images
-    variations: Tensor  # (N, 1, 3, H, W): one synthetic image for each
+    variations: Tensor  # (N, 1, 3, H, W): a synthetic image for each of them
     config: Config
     rates: dict[str, float]  # the learning rate of each method
     sets: dict[str, robustness.Load]  # the test sets, as from robustness.test_sets
-    training: Training = TRAININGS["own"]
-
-    @cached_property
-    def protocol(self) -> dict:
-        """What the answers depend on, beside the encoder."""
-        return robustness.settings(self.images, self.sets)
+    training: Training
 
     def answers(
         self,
@@ -86,51 +79,52 @@ class Study:
         base: str,
         *,
         seed: int,
-        variant: str = "",  # what sets this one apart from others of its arm, method and seed
+        variant: str = "",  # distinguishes this training from others of its arm, method and seed
         images: Images | None = None,  # fewer, with their variations
         variations: Tensor | None = None,
         views: tuple[str, str] | None = None,
         **hyperparameters: Any,  # such as the ratio of mixed pairs
     ) -> pd.DataFrame:
-        """Train, then ask through one head, fitted on clean real images: a row for every test set.
+        """Train, then evaluate with one head, fitted on clean real images: a row for every test set.
 
         The arm is the `method`; further columns are `base` (the method's name), `augmentation`, `run` and `warning`.
         """
         if arm not in METHOD:
             raise Problem(f"unknown arm '{arm}' ({suggest(arm, METHOD)})")
-        method = METHOD[arm].format(base)
+        method, name = METHOD[arm].format(base), self.images.name
         images = self.images if images is None else images
         variations = self.variations if variations is None else variations
         views = views or self.config.views
         augmentation = WITHOUT if views == PLAIN else WITH
         variant = variant or ("noaug" if views == PLAIN else "aug")
         passes = len(self.images) / len(images)  # over fewer images, for as many steps
-        epochs, warmup = round(self.config.epochs * passes), self.config.warmup and round(self.config.warmup * passes)
+        epochs = round(self.config.epochs * passes)
         config = replace(
             self.config,
             method=method,
             epochs=epochs,
-            warmup=warmup,
+            warmup=self.config.warmup and round(self.config.warmup * passes),
             learning_rate=self.rates[base],
             views=views,
             hyperparameters=self._hyperparameters(method, len(images)) | hyperparameters,
             probe_every=epochs,
             seed=seed,
         )
-        folder = self.runs / safe_name(f"mix-{self.images.name}-{method}-{variant}-seed{seed}")
-        about = {"dataset": self.images.name, "method": method, "variant": variant, "seed": seed}
+        folder = self.runs / safe_name(f"mix-{name}-{method}-{variant}-seed{seed}")
+        about = {"dataset": name, "method": method, "variant": variant, "seed": seed}
+        protocol = robustness.settings(self.images, self.sets)
+        some = images.images[:1000]
         with quiet():
-            run = train(folder, config, images, variations, health_probe(images))
+            run = train(folder, config, images, variations, lambda f: collapse.probe(f(some), f(some, flip=True)))
 
-            def ask() -> list[dict]:
-                return robustness.ask(load_encoder(run), self.images, self.sets, seed=seed)
+            def measure() -> list[dict]:
+                return robustness.measure(load_encoder(run), self.images, self.sets, seed=seed)
 
-            evaluation = evaluations.evaluate(self.runs, "shift", run, self.protocol, ask, CODE, **about)
-        result = {"method": arm, "base": NAMES.get(base, base), "augmentation": augmentation}
-        return pd.DataFrame(evaluation.metrics()).assign(**result, run=run.name, warning=warning(run))
+            evaluation = evaluations.evaluate(self.runs, "shift", run, protocol, measure, CODE, **about)
+        return answers(evaluation, run, method=arm, base=NAMES.get(base, base), augmentation=augmentation)
 
     def transfer(self, rows: pd.DataFrame, to: Sequence[transfers.Target]) -> pd.DataFrame:
-        """The same encoders on other tasks: a row for each of these (`answers` about one test set) and target."""
+        """The encoders of `rows` (answers on one test set) on other tasks: a row for each encoder and target."""
         frames = []
         for row in rows.to_dict("records"):
             run = read_run(self.runs / row["run"])
@@ -142,7 +136,7 @@ class Study:
         return pd.concat(frames, ignore_index=True)
 
     def _hyperparameters(self, method: str, images: int) -> dict:
-        """Those of the training that this method has, and its queues and prototypes in proportion."""
+        """The recipe's hyperparameters that this method has, and its queues and prototypes in proportion."""
         own = methods.hyperparameters(method)
         sizes = methods.fitted(method, images=images, batch=self.config.batch) if self.training.fitted else {}
         return sizes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
@@ -151,8 +145,8 @@ class Study:
 def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     """What MixDiff claims, from the answers under shift, on other tasks and in the studies; see `claims.claim`.
 
-    `studies` has the columns `study` (quality or share) and `x` beside those of the answers; all its rows, and those of
-    `tasks`, are of the first method in `shifts`.
+    `studies` has the answers' columns and two more, `study` (quality or share) and `x`. The method of all its rows, and
+    of those of `tasks`, is the first in `shifts`.
     """
     name = shifts.base.iloc[0]
     usual, bare = (shifts[shifts.augmentation == augmentation] for augmentation in (WITH, WITHOUT))
@@ -164,20 +158,18 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
     share, variant = less.x.iloc[0], poor.variant.iloc[0]
 
     def above_real(rows: pd.DataFrame, arm: str = "Mix") -> tables.Estimate | None:
-        """An arm under other conditions minus *Real* of all images with augmentation."""
+        """An arm under other conditions minus *Real*, with all images and with augmentation."""
         sides = {"ours": rows[rows.method == arm], "real": first[first.method == "Real"]}
         frame = pd.concat(part.assign(side=side) for side, part in sides.items())
         return tables.gain(frame, "ours", "real", "side")
 
-    others = [
-        (f"Mix beats Real, {base}, clean", tables.gain(part, "Mix", "Real"), "above 0", "methods")
-        for base, part in clean.groupby("base", sort=False)
-        if base != name
-    ]
+    ids = {name: "real"}  # the claim about the first method; the others share one
     small = f"Real of {share:.0%}, Real of all images, {name}: what fewer images cost without mixing"
     rows = [
-        (f"Mix beats Real, {name}, clean", tables.gain(first, "Mix", "Real"), "above 0", "real"),
-        *others,
+        *[
+            (f"Mix beats Real, {base}, clean", tables.gain(part, "Mix", "Real"), "above 0", ids.get(base, "methods"))
+            for base, part in clean.groupby("base", sort=False)
+        ],
         (f"Real beats Syn, {name}, clean", tables.gain(first, "Real", "Syn"), "above 0", "synthetic-only"),
         ("Mix beats Real, mean of all shifts and methods", tables.gain(hard, "Mix", "Real"), "above 0", "shift"),
         (f"Mix without augmentation, Real with, {name}", above_real(bare), COMPARABLE, "noaug"),

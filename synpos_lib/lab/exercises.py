@@ -1,4 +1,4 @@
-"""Checks for the exercises: each names the most likely mistake, and never gives the answer away.
+"""Checks for the exercises: each describes the most likely mistake, without the answer.
 
 A check yields dictionaries {sentence: whether it applies}; the first sentence that applies is printed.
 """
@@ -52,7 +52,7 @@ def check_wrong_partner(function: Callable) -> Mistakes:
     yield {
         "these are the anchors themselves; draw them with another seed": torch.equal(partners.images, anchors.images),
         "the places differ from the anchors'; pass where=anchors.where": not torch.equal(partners.where, anchors.where),
-        "the partners share the species too; leave what to chance": same > 0.5,
+        "the partners share the species too; do not pass what": same > 0.5,
     }
 
 
@@ -93,7 +93,7 @@ def check_silence_late(function: Callable) -> Mistakes:
     late, early = function(100, h), function(500, h)
     reverse = torch.equal(late, h) and not early.any()
     yield {
-        "it is the other way round; sampling runs from t = 999 down to 0, so late means small t": reverse,
+        "it is the other way round: sampling runs from t = 999 down to 0, so late means small t": reverse,
         "nothing depends on t here; compare it with the limit": torch.equal(late, early),
         "early steps must stay as they are, late ones zero": not torch.equal(early, h) or bool(late.any()),
     }
@@ -124,7 +124,8 @@ def check_is_copy(function: Callable) -> Mistakes:
     yield {
         "3 grey levels darker is within the tolerance; uint8 differences wrap around, use float": same and not darker,
         "positive and negative differences must not cancel; take the absolute value": much_darker and not brighter,
-        "one odd pixel makes it no new image; take the mean difference, not the largest": darker and not one_spot,
+        "one different pixel does not make a new image; take the mean difference, not the largest": darker
+        and not one_spot,
         "take the mean absolute difference": not right,
     }
 
@@ -138,7 +139,7 @@ def check_mutual(function: Callable) -> Mistakes:
     yield {"return one truth value per image; compare two index tensors with ==": not complete}
     yield {
         "nobody is mutual here, though 0 and 1 choose each other; compare with torch.arange": not value.any(),
-        "2 chooses 1, but 1 chooses 0; look up whom the neighbour chooses": bool(value[2]),
+        "2 chooses 1, but 1 chooses 0; look up the neighbour of the neighbour": bool(value[2]),
         "two hops must lead back, not three": value.tolist() != [True, True, False, False, False, False],
     }
 
@@ -155,32 +156,6 @@ def check_effective_rank(function: Callable) -> Mistakes:
         "this is the entropy; its exponential counts directions": _near(value, entropy, 0.01),
         "these are shares of the squared singular values; do not square them": _near(value, squared.exp(), 0.01),
         "shares p = s / sum(s), entropy -sum p log p, then exp": not _near(value, entropy.exp(), 0.01),
-    }
-
-
-@_check
-def check_lucky(function: Callable) -> Mistakes:
-    """Notebook 13: untrue claims that an interval calls reproduced."""
-    value, n = function(28), 28
-    yield {
-        "an interval below zero misses it too, and reproduces nothing; count one side only": _near(value, 1 - 0.95**n),
-        "this is the expected count; at least one has probability 1 minus that of none": value > 1 or _near(value, 0.7),
-        "this is the chance for one claim; none of n is lucky with the n-th power of the rest": _near(value, 0.025),
-        "start from the probability that none of them is lucky": not _near(value, 1 - 0.975**n),
-    }
-
-
-@_check
-def check_mean_per_class(function: Callable) -> Mistakes:
-    """Notebook 09: classes of different size."""
-    labels, truth = torch.tensor([0, 0, 0, 0, 3, 0, 3, 1]), torch.tensor([0, 0, 0, 0, 3, 3, 3, 3])
-    value, biggest = float(function(labels, truth)), float(function(torch.zeros(10).long(), torch.eye(10)[9].long()))
-    yield {
-        "it is not a number; average only over the classes that occur in truth": value != value or biggest != biggest,
-        "this is how often each predicted class was right; go through the classes of truth": _near(value, 0.6),
-        "nine cats, one dog and always 'cat' is worth 0.9 to it; this is plain accuracy": _near(biggest, 0.9),
-        "classes that never occur count as zero here; average over truth.unique()": _near(value, 0.375),
-        "one share for each class, then their mean": not (_near(value, 0.75) and _near(biggest, 0.5)),
     }
 
 
@@ -206,6 +181,32 @@ def check_paired_interval(function: Callable) -> Mistakes:
 
 
 @_check
+def check_mean_per_class(function: Callable) -> Mistakes:
+    """Notebook 09: classes of different size."""
+    labels, truth = torch.tensor([0, 0, 0, 0, 3, 0, 3, 1]), torch.tensor([0, 0, 0, 0, 3, 3, 3, 3])
+    value, biggest = float(function(labels, truth)), float(function(torch.zeros(10).long(), torch.eye(10)[9].long()))
+    yield {
+        "it is not a number; average only over the classes that occur in truth": value != value or biggest != biggest,
+        "this is how often each predicted class was right; go through the classes of truth": _near(value, 0.6),
+        "with nine cats and one dog, always 'cat' scores 0.9 here; this is plain accuracy": _near(biggest, 0.9),
+        "classes that never occur count as zero here; average over truth.unique()": _near(value, 0.375),
+        "one share for each class, then their mean": not (_near(value, 0.75) and _near(biggest, 0.5)),
+    }
+
+
+@_check
+def check_choose(function: Callable) -> Mistakes:
+    """Notebook 10: which list decides, and which reports."""
+    value = function([0.5, 0.9, 0.6], [0.8, 0.7, 0.6])  # validation, test
+    yield {"return two things, the index and the accuracy": not isinstance(value, tuple) or len(value) != 2}
+    yield {
+        "the test accuracies decide here, so the best of them is luck; let validation decide": value == (0, 0.8),
+        "this reports the accuracies that decided, and the best of them is luck; report test": value == (1, 0.9),
+        "return the index of the best validation accuracy, and the test accuracy at that index": value != (1, 0.7),
+    }
+
+
+@_check
 def check_mean_corruption_error(function: Callable) -> Mistakes:
     """Notebook 11: the mean corruption error."""
     errors, reference = torch.tensor([[0.1, 0.9], [0.2, 0.4]]), torch.tensor([[0.1, 1.0], [0.4, 0.4]])
@@ -217,21 +218,9 @@ def check_mean_corruption_error(function: Callable) -> Mistakes:
     single = _near(value, (errors / reference).mean(), 1e-4)
     yield {
         "this divides severity by severity; sum over the severities first": single,
-        "this sums over corruptions too, so that a hard one counts more; each should count alike": both,
+        "this sums over corruptions too, so that a hard one counts more; all should count equally": both,
         "this sums over the corruptions; the severities are the columns": columns,
         "sum over severities, divide by the reference's sum, then the mean": not right,
-    }
-
-
-@_check
-def check_choose(function: Callable) -> Mistakes:
-    """Notebook 10: which list decides, and which reports."""
-    value = function([0.5, 0.9, 0.6], [0.8, 0.7, 0.6])  # validation, test
-    yield {"return two things, the index and the accuracy": not isinstance(value, tuple) or len(value) != 2}
-    yield {
-        "the test accuracies decide here, so the best of them is luck; let validation decide": value == (0, 0.8),
-        "this reports the list that decided, and its best is luck; report test": value == (1, 0.9),
-        "the place of the best validation accuracy, and what test says there": value != (1, 0.7),
     }
 
 
@@ -254,4 +243,16 @@ def check_mixed(function: Callable) -> Mistakes:
         "the original belongs on the left, the edit on the right": left < right,
         "the weight is the fractal's share; the hybrid's is 1 - weight": swap,
         f"a half of 200 with a fractal of 50 gave {left:.0f}; convert to float before mixing": not good,
+    }
+
+
+@_check
+def check_lucky(function: Callable) -> Mistakes:
+    """Notebook 13: untrue claims that an interval calls reproduced."""
+    value, n = function(28), 28
+    yield {
+        "an interval below zero misses it too, and reproduces nothing; count one side only": _near(value, 1 - 0.95**n),
+        "this is the expected count; at least one has probability 1 minus that of none": value > 1 or _near(value, 0.7),
+        "this is the chance for one claim; that none of n is lucky is an n-th power": _near(value, 0.025),
+        "start from the probability that none of them is lucky": not _near(value, 1 - 0.975**n),
     }

@@ -1,5 +1,6 @@
-"""The look of every figure: one style, three sizes, one dictionary of colours, and the few shapes we draw."""
+"""The look of every figure: one style, three sizes, colours by name, and the kinds of charts that notebooks draw."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,23 @@ from synpos_lib.data.pixels import tile
 Colours = Mapping[str, str]  # name -> colour
 Names = Sequence[str]
 
-HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band of it, the whole of it
+HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band across it, the whole slide
 
 # Paul Tol's 'muted' scheme: ten colours that stay apart for colour-blind readers, and in print.
 TEN = ("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777")
 WHAT, WHERE, NEUTRAL, DARK = "#CC3311", "#0077BB", "#777777", "#333333"
 FACTORS = {"what": WHAT, "where": WHERE}  # the two factors, wherever they are drawn
-BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # where a legend hides nothing
+BESIDE: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)}  # a legend outside the axes
 
 
 def use_style() -> None:
-    """Apply the style to every figure from here on."""
+    """Apply the style to every later figure."""
     plt.style.use(Path(__file__).with_name("style.mplstyle"))
 
 
 def colours(names: Names) -> dict[str, str]:
-    """One colour per name, the same in every figure."""
-    return {name: TEN[i % len(TEN)] for i, name in enumerate(names)}
+    """One colour per name, in order, from the ten."""
+    return dict(zip(names, itertools.cycle(TEN), strict=False))
 
 
 def grid(
@@ -47,7 +48,7 @@ def grid(
     title: str = "",
     cell: float = 0.62,
 ) -> Figure:
-    """A gallery: images (N, 3, H, W) row by row, with a name on each row and column."""
+    """Images (N, 3, H, W) row by row, with a name for each row and column."""
     n, _, height, width = images.shape
     rows = -(-n // columns)
     figure, axis = plt.subplots(figsize=(columns * cell + 1.2 * bool(len(row_names)), rows * cell + 0.5))
@@ -63,20 +64,20 @@ def grid(
 
 
 def heatmap(axis: Axes, frame: DataFrame, *, low: float, high: float, title: str = "") -> None:
-    """A labelled grid of shares, in percent; `low` is chance, so that dark means 'nothing here'."""
+    """A grid of shares in percent, from `low` (dark, usually chance) to `high`."""
     look = {"cmap": "viridis", "cbar": False, "annot": True, "fmt": ".0f", "annot_kws": {"fontsize": 9}}
     sns.heatmap(100 * frame, vmin=100 * low, vmax=100 * high, xticklabels=True, yticklabels=True, ax=axis, **look)
     axis.tick_params(axis="y", rotation=0)
     axis.set(title=title, xlabel="", ylabel="")
 
 
-def frame(row: int, columns: int) -> Rectangle:
-    """A red frame around one row of a heat map."""
-    return Rectangle((0, row), columns, 1, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
+def frame(corner: tuple[float, float], width: float, height: float) -> Rectangle:
+    """A red frame around a part of an image or a heat map."""
+    return Rectangle(corner, width, height, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
 
 
 def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
-    """A training so far: the loss, and wherever it was probed, kNN accuracy, spread and effective rank."""
+    """The loss after each epoch and, for the epochs with a probe, kNN accuracy, spread and effective rank."""
     panels = {"loss": "loss", "knn": "kNN, what", "std": "spread of features", "rank": "effective rank"}
     figure, axes = plt.subplots(1, len(panels), figsize=WIDE, sharex=True)
     for axis, (key, name), colour in zip(axes, panels.items(), (NEUTRAL, WHAT, TEN[3], TEN[1]), strict=True):
@@ -90,7 +91,7 @@ def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
 
 
 def chance(axis: Axes, level: float, text: str = "chance", *, va: str = "center") -> None:
-    """A dotted line where guessing would be, named beside the axis, where it hides nothing."""
+    """A dotted line at the level of guessing, with its name outside the axes."""
     axis.axhline(level, color=NEUTRAL, linestyle=":", linewidth=1.5)
     axis.annotate(f" {text}", (1, level), xycoords=("axes fraction", "data"), va=va, color=NEUTRAL, fontsize=9)
 
@@ -105,7 +106,7 @@ def scatter(axis: Axes, points: np.ndarray, labels: Iterable[int], names: Names)
 
 
 def bars(axis: Axes, frame: DataFrame, *, x: str, group: str, colours: Colours = FACTORS) -> None:
-    """Grouped bars of `value` with their interval from `low` to `high`; groups that do not occur are left out."""
+    """Grouped bars of `value` with their interval from `low` to `high`, for the groups in `colours` that occur."""
     table = frame.pivot(index=x, columns=group, values=["value", "low", "high"]).loc[frame[x].unique()]
     groups = [name for name in colours if name in set(frame[group])]
     value, low, high = (table[key][groups] for key in ("value", "low", "high"))
@@ -117,7 +118,7 @@ def bars(axis: Axes, frame: DataFrame, *, x: str, group: str, colours: Colours =
 def forest(axis: Axes, frame: DataFrame, *, colours: Colours | None = None, unit: str = "percentage points") -> None:
     """Differences with their intervals, one line per `label`: `mean`, `low`, `high` (shares), `n`, and `group`, if any.
 
-    A filled dot has an interval that excludes zero; an open dot has one that does not, or is a single run without one.
+    The dot is filled if the interval excludes zero; it is open if not, and for a single run, which has no interval.
     """
     groups, labels = list(dict.fromkeys(frame.get("group", []))), list(dict.fromkeys(frame.label))
     colours = colours or dict(zip(groups, TEN, strict=False))
@@ -223,7 +224,7 @@ def curve_panels(
     return figure
 
 
-def beside(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
+def ours_and_published(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
     """Our curves on the left, a line for each factor; the published ones on the right, on an axis of their own."""
     figure, axes = plt.subplots(1, 2, figsize=WIDE)
     for factor, part in ours.groupby("factor"):

@@ -1,4 +1,4 @@
-"""Claims of the papers beside what was measured; the verdict follows from the numbers by the rule that is shown.
+"""Claims of the papers beside our measurements; the verdict follows from the numbers by a rule in the same row.
 
 claims.claim("CLSP-SimCLR beats SimCLR on CIFAR-10, linear", "CLSP", tables.gain(rows, "clsp-simclr", "simclr"))
 claims.claim("CLSP wins on most targets", "CLSP", tables.share(wins), rule="above 0.5")
@@ -13,7 +13,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.results.tables import Estimate
 
 REPRODUCED, UNDECIDED, NOT = "reproduced", "undecided", "not reproduced"
-PARTLY = "partly"  # of several measurements of one claim, some reproduce it
+PARTLY = "partly"  # some of several measurements of a claim reproduce it
 NOT_ATTEMPTED = "not attempted here"
 VERDICTS = (REPRODUCED, PARTLY, UNDECIDED, NOT, NOT_ATTEMPTED)
 COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "verdict", "rule", "of")
@@ -48,7 +48,7 @@ def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
 
 
 def together(verdicts: Iterable[str]) -> str:
-    """The verdict on a claim that was measured several times: all alike, partly, or none reproduces it."""
+    """The verdict on a claim that was measured several times: the common one, else partly or undecided."""
     different = set(verdicts)
     if len(different) == 1:
         return different.pop()

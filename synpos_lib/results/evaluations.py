@@ -1,6 +1,6 @@
 """Evaluations of trained encoders, each a run of its own, and the table of all their rows.
 
-evaluations.evaluate(folder, "linear", run, {"images": test.fingerprint}, ask, ("synpos_lib.evaluate.linear",))
+evaluations.evaluate(folder, "linear", run, {"images": test.fingerprint}, measure, ("synpos_lib.evaluate.linear",))
 rows = evaluations.collect(folder, "linear", "ssl-scenes-")
 
 A row is flat: dataset (trained on), target (tested on), method, variant, seed, factor, metric, value (0 to 1), n.
@@ -17,21 +17,21 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, open_run, read_run
 
 COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
-Ask = Callable[[], list[dict]]
+Measure = Callable[[], list[dict]]
 
 
 def evaluate(
-    folder: Path, protocol: str, run: Run, config: dict, ask: Ask, code: tuple[str, ...], **about: object
+    folder: Path, protocol: str, run: Run, config: dict, measure: Measure, code: tuple[str, ...], **about: object
 ) -> Run:
-    """Evaluate a finished training once: the rows that ask() returns are stored as the run `<protocol>-<run.name>`.
+    """Evaluate a finished training once: the rows that measure() returns become the run `<protocol>-<run.name>`.
 
-    `config` is what they depend on beside the weights; `about` holds the columns that are the same in all of them.
+    `config` is what they depend on beside the weights; `about` holds the columns that are equal in all of them.
     """
     settings = {**config, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
-            evaluation.load()  # rows of an attempt that was cut short are dropped
-            rows = ask()
+            evaluation.load()  # drops the rows of an attempt that was interrupted
+            rows = measure()
             for row in rows:
                 row = about | row
                 if wrong := sorted(set(row) ^ set(COLUMNS)):
@@ -44,7 +44,7 @@ def evaluate(
 def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
     """Rows of every finished evaluation of trainings named `prefix…`; column `run` names the training.
 
-    An edited or damaged evaluation is refused, and so is one whose training has been made anew since.
+    An edited or damaged evaluation is refused, and so is one whose run has been trained again since.
     """
     rows = []
     for path in sorted(folder.glob(f"{protocol}-{prefix}*/config.json")):
@@ -55,24 +55,24 @@ def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
         run = evaluation.config["of"]
         training = files.read_json(folder / run / "done.json") if (folder / run / "done.json").exists() else None
         if training and training["files"]["checkpoint.safetensors"] != evaluation.config["weights"]:
-            raise Problem(f"{evaluation.name} was made from other weights than {run} has now: evaluate that run again")
+            raise Problem(f"{evaluation.name} was made with other weights than {run} has now: evaluate that run again")
         rows += [{**row, "run": run, "evaluation": evaluation.name} for row in evaluation.metrics()]
     return pd.DataFrame(rows, columns=[*COLUMNS, "run", "evaluation"])
 
 
 def shared_settings(folder: Path, runs: Iterable[str], *fields: str) -> dict:
-    """The settings that runs put on one table have in common; refused where one of them differs."""
+    """The common settings of runs in one table; refused where one of them differs."""
     configs = {run: files.read_json(folder / run / "config.json") for run in dict.fromkeys(runs)}
     if not configs:
-        raise Problem(f"there is no evaluated run in {folder}: make some with notebook 07")
+        raise Problem(f"there is no evaluated run in {folder}: train some with notebook 07")
     for field in fields:
         values = pd.Series({run: json.dumps(config.get(field)) for run, config in configs.items()})
         if values.nunique() > 1:
             rare = values.value_counts().idxmin()
             runs = ", ".join(values.index[values == rare][:3])
             raise Problem(
-                f"runs on one table differ in {field}: it is {rare} in {runs}, unlike in others; "
-                f"make these again with the settings of the others, or remove their folders from {folder}"
+                f"runs in one table differ in {field}: it is {rare} in {runs}, unlike in others; "
+                f"train these again with the settings of the others, or remove their folders from {folder}"
             )
     first = next(iter(configs.values()))
     return {field: first.get(field) for field in fields}

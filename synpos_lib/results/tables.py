@@ -12,7 +12,7 @@ from synpos_lib.core.errors import Problem, suggest
 
 
 class Estimate(NamedTuple):
-    """A value, its 95 % interval, and what it rests on."""
+    """A value, its 95 % interval, and the number of measurements behind it."""
 
     value: float
     low: float
@@ -59,7 +59,7 @@ def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def cells(frame: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """The text of each group for a table: '91.2 ± 0.4 (n = 5)', in percent, without the spread of a single run."""
+    """The text of each group for a table: '91.2 ± 0.4 (n = 5)', in percent; a single run has no spread."""
     groups = summary(frame, by)
     text = [f"{100 * g.mean:.1f}" + f" ± {100 * g.std:.1f}" * (g.n > 1) + f" (n = {g.n})" for g in groups.itertuples()]
     return pd.Series(text, index=pd.MultiIndex.from_frame(groups[list(by)]), dtype=object)
@@ -71,7 +71,7 @@ def against(frame: pd.DataFrame, baseline: str, by: Sequence[str]) -> pd.DataFra
     twice = frame[frame.duplicated(["method", *keys])]
     if len(twice):
         row = ", ".join(f"{key} {twice.iloc[0][key]}" for key in ("method", *keys))
-        raise Problem(f"two values for {row}: pairs need one; leave out what is another run, or add a column to `by`")
+        raise Problem(f"two values for {row}: pairs need one; leave out other runs, or add a column to `by`")
     theirs = frame[frame.method == baseline].set_index(keys).value
     if theirs.empty:
         near = suggest(baseline, list(frame.method.unique()))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from synpos_lib.core import runtime
+from synpos_lib.data.images import Images
 from synpos_lib.evaluate import adversarial
 from synpos_lib.train import classify
 
@@ -31,7 +32,11 @@ def batch(model):
     images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=draw)
     labels = classify.predict(model, images)["what"].argmax(1)
     labels[::5] = (labels[::5] + 1) % 4  # some are wrong from the beginning
-    return images, labels
+    return labelled(images, labels)
+
+
+def labelled(images, labels):
+    return Images(images, labels, None, ("a", "b", "c", "d"), "noise", "test", "")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def logits(model):
 
 def test_fgsm_is_foolboxs(model, batch, peer):
     foolbox, theirs = peer
-    x, y = batch[0].float() / 255, batch[1]
+    x, y = batch.images.float() / 255, batch.labels
     for epsilon in (1 / 255, EPSILON):
         _, expected, _ = foolbox.attacks.FGSM()(theirs, x, y, epsilons=epsilon)
         assert torch.allclose(adversarial.fgsm(logits(model), x, y, epsilon), expected, atol=1e-6)
@@ -61,7 +66,7 @@ def test_fgsm_is_foolboxs(model, batch, peer):
 
 def test_pgd_is_foolboxs(model, batch, peer):
     foolbox, theirs = peer
-    x, y = batch[0].float() / 255, batch[1]
+    x, y = batch.images.float() / 255, batch.labels
     attack = foolbox.attacks.LinfPGD(steps=7, abs_stepsize=2 / 255, random_start=False)
     _, expected, _ = attack(theirs, x, y, epsilons=EPSILON)
     attacked = adversarial.pgd(logits(model), x, y, EPSILON, step=2 / 255, steps=7, start=x)
@@ -71,9 +76,9 @@ def test_pgd_is_foolboxs(model, batch, peer):
 def test_accuracy_under_attack_is_foolboxs(model, batch, peer):
     """The whole table, with the same random starts: robust accuracy is one minus foolbox's success."""
     foolbox, theirs = peer
-    images, labels = batch
-    rates = adversarial.robustness(model, images, labels, epsilons=(EPSILON,), steps=5, restarts=2, batch=40)
-    rates = {row["attack"]: row["value"] for row in rates}
+    images, labels = batch.images, batch.labels
+    rows = adversarial.attacks(model, batch, n=40, epsilons=(EPSILON,), steps=5, restarts=2, batch=40)
+    rates = {row["metric"].split()[0]: row["value"] for row in rows}
     x = images.float() / 255
     _, _, fooled = foolbox.attacks.FGSM()(theirs, x, labels, epsilons=EPSILON)
     assert rates["FGSM"] == pytest.approx(1 - fooled.double().mean().item())
@@ -114,7 +119,7 @@ def test_on_a_linear_model_fgsm_is_optimal():
 
 def test_attacks_stay_in_the_box_and_leave_the_model_alone(model, batch):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    x, y = batch[0].float() / 255, batch[1]
+    x, y = batch.images.float() / 255, batch.labels
     start = (x + EPSILON * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
     state = torch.random.get_rng_state()
     for moved in (
@@ -122,21 +127,22 @@ def test_attacks_stay_in_the_box_and_leave_the_model_alone(model, batch):
         adversarial.pgd(logits(model), x, y, EPSILON, step=0.02, steps=5, start=start),
     ):
         assert (moved - x).abs().max() <= EPSILON + 1e-6 and moved.min() >= 0 and moved.max() <= 1
-    adversarial.robustness(model, *batch, epsilons=(EPSILON,), steps=2, restarts=2)
+    adversarial.attacks(model, batch, n=40, epsilons=(EPSILON,), steps=2, restarts=2)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_more_room_and_more_restarts_can_only_hurt(model, batch):
     def ask(epsilon, restarts):
-        rows = adversarial.robustness(model, *batch, epsilons=(epsilon,), steps=4, restarts=restarts)
-        return next(row["value"] for row in rows if row["attack"] == "PGD")
+        rows = adversarial.attacks(model, batch, n=40, epsilons=(epsilon,), steps=4, restarts=restarts)
+        return next(row["value"] for row in rows if row["metric"].startswith("PGD"))
 
     assert ask(EPSILON, 1) >= ask(EPSILON, 3)
     assert ask(1e-6, 1) >= ask(EPSILON, 1)
-    rows = adversarial.robustness(model, *batch, epsilons=(EPSILON,), steps=2, restarts=1)
-    assert [row["attack"] for row in rows] == ["clean", "FGSM", "PGD"] and all(row["n"] == 40 for row in rows)
-    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    rows = adversarial.attacks(model, batch, n=40, epsilons=(EPSILON,), steps=2, restarts=1)
+    assert [row["metric"] for row in rows] == ["clean", "FGSM 8", "PGD 8"] and all(row["n"] == 40 for row in rows)
+    few = adversarial.attacks(model, batch, n=10, epsilons=(), steps=2, restarts=1)
+    assert few == [{"target": "noise", "factor": "what", "metric": "clean", "value": 0.8, "n": 10}]
 
 
 class Bright(nn.Module):
@@ -162,6 +168,6 @@ def test_an_image_is_right_only_if_every_start_fails(monkeypatch):
         return fooled
 
     monkeypatch.setattr(adversarial, "pgd", pgd)
-    images, labels = torch.full((5, 3, 4, 4), 200, dtype=torch.uint8), torch.ones(5, dtype=torch.long)
-    rows = adversarial.robustness(Bright(), images, labels, epsilons=(0.01,), restarts=3)
-    assert {row["attack"]: row["value"] for row in rows}["PGD"] == pytest.approx(2 / 5)
+    test = labelled(torch.full((5, 3, 4, 4), 200, dtype=torch.uint8), torch.ones(5, dtype=torch.long))
+    rows = adversarial.attacks(Bright(), test, n=5, epsilons=(1 / 255,), steps=20, restarts=3)
+    assert {row["metric"]: row["value"] for row in rows}["PGD 1"] == pytest.approx(2 / 5)

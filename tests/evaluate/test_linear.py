@@ -35,12 +35,13 @@ def slow(encoder, images, labels, epochs, milestones, batch, seed):
     """The protocol as it is usually written: a data loader with flips, an nn.Linear, SGD, a schedule."""
     draw = runtime.generator(seed, "linear")
     layer = nn.Linear(encoder.width, 4)
-    weight, bias = linear.start(4, encoder.width, draw)
+    weight, bias = ((2 * torch.rand(*size, generator=draw) - 1) / encoder.width**0.5 for size in ((4, 16), (4,)))
     layer.load_state_dict({"weight": weight, "bias": bias})
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     for _ in range(epochs):
-        order, coin = linear.shuffle(len(images), draw)
+        order = torch.randperm(len(images), generator=draw)
+        coin = torch.randint(2, (len(images),), generator=draw)
         pixels = torch.where(coin[:, None, None, None].bool(), images[order].flip(3), images[order])
         for x, y in zip(pixels.split(batch), labels[order].split(batch), strict=True):
             loss = F.cross_entropy(layer(encoder(x)), y)

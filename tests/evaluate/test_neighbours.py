@@ -53,7 +53,7 @@ def test_images_without_places_have_no_oracle():
 
 def test_unlabelled_images_are_refused_in_one_sentence():
     train = replace(catalog.load("shapes", "train", n=20), labels=None)
-    with pytest.raises(Problem, match="'shapes' has no labels .*choose a labelled set"):
+    with pytest.raises(Problem, match="'shapes' has no labels .*name another set"):
         candidates(train, train.images[:5], SimpleNamespace(labels=lambda images: {}))
 
 

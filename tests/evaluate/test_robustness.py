@@ -109,7 +109,7 @@ def test_the_hardest_are_those_the_judge_believes_least():
 
 def test_the_clean_row_is_the_linear_protocol(encoder):
     labelled, test = catalog.load("scenes", "train", n=200), catalog.load("scenes", "test", n=100)
-    found = robustness.ask(encoder, labelled, {"clean": lambda: test}, seed=2)
+    found = robustness.measure(encoder, labelled, {"clean": lambda: test}, seed=2)
     assert found == [{"target": "clean"} | linear_and_knn(encoder, labelled, test, seed=2)[0]]
 
 
@@ -134,7 +134,7 @@ def test_a_folder_of_shifts_is_read_and_unknown_classes_are_left_out(encoder, tm
 
     sets = robustness.test_sets("scenes", n=60, folder=str(tmp_path / "shifts"))
     assert not any(name.startswith("+fog") for name in sets)
-    found = {row["target"]: row for row in robustness.ask(encoder, labelled, sets)}
+    found = {row["target"]: row for row in robustness.measure(encoder, labelled, sets)}
     assert found["cifar-10.1"]["value"] == found["clean"]["value"]
     assert same_shares(found["+rain-3"]["value"], found["clean"]["value"], 60)  # in another order
 
@@ -161,4 +161,4 @@ def test_folders_that_cannot_be_used_get_one_clear_sentence(encoder, tmp_path, m
         robustness.test_sets("scenes", folder=str(tmp_path / "shifts"))["cifar-10.1"]()
     strangers = SimpleNamespace(name="animals", classes=("cat", "dog"), labels=torch.tensor([0, 1]))
     with pytest.raises(Problem, match="'animals' has none of the classes"):
-        robustness.ask(encoder, catalog.load("scenes", "train", n=20), {"animals": lambda: strangers})
+        robustness.measure(encoder, catalog.load("scenes", "train", n=20), {"animals": lambda: strangers})

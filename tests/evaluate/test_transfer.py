@@ -110,7 +110,7 @@ def test_embedded_targets_are_asked_end_to_end():
     to, absent = transfer.targets("scenes", train=60, val=30, test=40)
     assert absent == [] and [t.name for t in to] == ["digits", "letters", "shapes", "textures", "new-species"]
     assert all([len(t.train), len(t.val), len(t.test)] == [60, 30, 40] for t in to)
-    assert len({print for t in to for print in t.fingerprints}) == 15
+    assert len({part.fingerprint for t in to for part in (t.train, t.val, t.test)}) == 15
     made = transfer.rows(encoder, to[3:])
     assert [row["target"] for row in made] == ["textures", "new-species"] and all(0 < row["value"] < 1 for row in made)
     about = {"dataset", "method", "variant", "seed"}

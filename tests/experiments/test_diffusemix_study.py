@@ -93,7 +93,7 @@ def test_few_images_are_as_many_of_each_class_with_their_own_edits(task):
         assert (task.edited[row] == edit).all()
     assert diffusemix.few(task, 2, seed=1).train.fingerprint != part.train.fingerprint
     smallest = int(task.train.labels.bincount().min())
-    with pytest.raises(Problem, match=f"a class of 'scenes' has {smallest}"):
+    with pytest.raises(Problem, match=f"a class of 'scenes' has {smallest} images"):
         diffusemix.few(task, smallest + 1, seed=0)
 
 
@@ -110,7 +110,7 @@ def test_some_classes_alone_are_numbered_anew(task):
 def test_a_trained_encoder_is_where_training_starts_and_stays_as_it_is(tmp_path, task):
     given = task.classifier(9).encoder
     frozen = Frozen(given.requires_grad_(False), 64, (0.5,) * 3, (0.25,) * 3)
-    tuned = diffusemix.tuning(task, frozen)
+    tuned = dataclasses.replace(task, name="fine-tuning", encoder=frozen)
     before = [value.clone() for value in given.state_dict().values()]
     run, model = short(tmp_path).train(tuned, "none", seed=0)
     assert all(torch.equal(a, b) for a, b in zip(before, given.state_dict().values(), strict=True))
@@ -124,13 +124,13 @@ def test_a_trained_encoder_is_where_training_starts_and_stays_as_it_is(tmp_path,
 def test_torchvisions_weights_are_read_from_their_file(tmp_path):
     from torchvision import models
 
-    torch.save(models.resnet18().state_dict(), tmp_path / "resnet18.pth")
-    frozen = diffusemix.torchvision_encoder(tmp_path / "resnet18.pth", "resnet18-imagenet")
-    assert frozen.width == 512 and frozen.mean == (0.485, 0.456, 0.406)
-    with pytest.raises(Problem, match="does not hold torchvision's weights of resnet50-imagenet"):
-        diffusemix.torchvision_encoder(tmp_path / "resnet18.pth")
-    with pytest.raises(Problem, match="does not hold torchvision's weights"):
-        diffusemix.torchvision_encoder(tmp_path / "nothing.pth")
+    for network in (models.resnet50, models.resnet18):
+        torch.save(network().state_dict(), tmp_path / f"{network.__name__}.pth")
+    frozen = diffusemix.trained_encoder(str(tmp_path / "resnet50.pth"), tmp_path)
+    assert frozen.width == 2048 and frozen.mean == (0.485, 0.456, 0.406)
+    for name in ("resnet18.pth", "nothing.pth"):
+        with pytest.raises(Problem, match="does not hold torchvision's weights of ResNet-50"):
+            diffusemix.trained_encoder(str(tmp_path / name), tmp_path)
 
 
 def test_all_have_the_start_of_their_seed_and_their_own_edits(tmp_path, task, monkeypatch):

@@ -85,7 +85,7 @@ def test_a_heat_map_has_its_numbers_names_and_a_frame_around_one_row():
     table = pd.DataFrame([[0.1, 0.5], [1.0, 0.25]], index=["in", "mid"], columns=[50, 300])
     figure, axis = figures.plt.subplots()
     figures.heatmap(axis, table, low=0.1, high=1, title="what")
-    axis.add_patch(figures.frame(1, 2))
+    axis.add_patch(figures.frame((0, 1), 2, 1))
     texts = {text.get_text(): text.get_position() for text in axis.texts}
     assert list(texts) == ["10", "50", "100", "25"] and axis.get_title() == "what"
     assert [label.get_text() for label in axis.get_yticklabels()] == ["in", "mid"]

@@ -8,7 +8,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.results import published
 
-TABLES = [name for name in published.names() if name != "claims"]
+TABLES = [name for name in sorted(path.stem for path in published.FOLDER.glob("*.csv")) if name != "claims"]
 
 
 def cell(frame, **where):

@@ -1,4 +1,4 @@
-"""Things to play with in JupyterLab; every explorer is a plain function first, and a still picture without widgets."""
+"""Explorers to play with in JupyterLab; in batch each is a still picture with the usual settings."""
 
 from synpos_lib.lab.explore.interpolation import interpolation_lab
 from synpos_lib.lab.explore.latent import latent_map

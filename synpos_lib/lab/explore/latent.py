@@ -1,16 +1,15 @@
-"""The latent map: t-SNE of any block at any timestep; a point shows its image when it is touched. No scripts needed."""
+"""The latent map: t-SNE of any block at any timestep; a point shows its image under the mouse, without a script."""
 
 import base64
 import functools
 import html
 import io
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import pandas as pd
 from PIL import Image
-from torch import Tensor
 
 from synpos_lib.data.images import Images
 from synpos_lib.data.pixels import tile
@@ -20,7 +19,7 @@ from synpos_lib.evaluate.linear_and_knn import factors
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.evaluate.probes import tsne
 from synpos_lib.lab import figures
-from synpos_lib.lab.explore.panel import SLOW, panel
+from synpos_lib.lab.explore.panel import panel
 
 COLUMNS, SIDE = 20, 96  # thumbnails in a row of the sheet; pixels of one, as shown
 
@@ -38,7 +37,7 @@ STYLE = """<style>
 
 
 class Map(NamedTuple):
-    """Where each image lies, and how far its neighbours in the full feature space agree: a picture is no evidence."""
+    """Where each image lies, and how often its neighbours in the full feature space agree: a picture is no evidence."""
 
     points: pd.DataFrame  # x and y from 0 to 1, what and, where known, where
     agreement: dict[str, float]  # share of the 10 nearest neighbours that have the same factor
@@ -75,40 +74,26 @@ def map_page(chart: Map, real: Images, colour: str = "what") -> str:
     share = chart.agreement[colour]
     note = f"{share:.0%} of the 10 nearest neighbours agree in {colour}, by chance {1 / len(names):.0%}"
     alt = html.escape(f"Map of {chart.text}, coloured by {colour}; {note}")
-    frame = f'<div class="latent-map" role="group" aria-label="{alt}" style="--sheet:url({_sheet(real.images)})">'
+    sheet = io.BytesIO()
+    Image.fromarray(tile(real.images, COLUMNS, gap=0)).save(sheet, "jpeg", quality=90)
+    url = "data:image/jpeg;base64," + base64.b64encode(sheet.getvalue()).decode()
+    frame = f'<div class="latent-map" role="group" aria-label="{alt}" style="--sheet:url({url})">'
     return f'{STYLE}<p><b>{chart.text}</b><br>{note}</p>{frame}{"".join(spots)}</div><p class="latent-key">{key}</p>'
 
 
-def _sheet(images: Tensor) -> str:
-    """All images on one sheet, as a data URL."""
-    buffer = io.BytesIO()
-    Image.fromarray(tile(images, COLUMNS, gap=0)).save(buffer, "jpeg", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def latent_map(
-    unet: UNet,
-    real: Images,
-    *,
-    timesteps: Iterable[int] = (10, 50, 150, 300, 450, 600, 800),
-    perplexity: float = 30,
-    seed: int = 0,
-) -> widgets.VBox | None:
+def latent_map(unet: UNet, real: Images, *, timesteps: Iterable[int], **settings: Any) -> widgets.VBox | None:
     """Choose block, timestep and colour in JupyterLab; in batch the bottleneck at t = 50. 300 images take a second."""
-
-    @functools.cache
-    def chart(block: str, t: int) -> Map:
-        return map_features(unet, real, block=block, t=t, perplexity=perplexity, seed=seed)
+    chart = functools.cache(functools.partial(map_features, unet, real, **settings))
 
     def draw(block: str = "mid", t: int = 50, colour: str = "what") -> str:
-        return map_page(chart(block, t), real, colour)
+        return map_page(chart(block=block, t=t), real, colour)
 
-    times = {"options": sorted({50, *timesteps}), "value": 50, "description": "timestep", **SLOW}
+    times = {"options": sorted({50, *timesteps}), "value": 50, "description": "timestep"}
     return panel(
         "latent",
         draw,
         lambda: {
-            "block": widgets.Dropdown(options=list(blocks(unet)), value="mid", description="block"),
+            "block": widgets.Dropdown(options=list(blocks(unet)), value="mid"),
             "t": widgets.SelectionSlider(**times),
             "colour": widgets.ToggleButtons(options=list(factors(real)), description="colour by"),
         },

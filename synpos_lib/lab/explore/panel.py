@@ -1,10 +1,10 @@
-"""What the explorers share: controls that keep their values, a screen, and error messages on it."""
+"""What the explorers share: controls that remember their values, and a screen for pictures and error messages."""
 
 import base64
 import contextlib
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
@@ -15,23 +15,29 @@ from traitlets import TraitError
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 
-WIDE, SLOW = {"style": {"description_width": "initial"}}, {"continuous_update": False}  # options of many controls
-
 _values: dict[str, dict[str, object]] = {}  # explorer -> control -> value, while the kernel lives
 
 
 def panel(
-    name: str, draw: Callable[..., str], controls: Callable[[], dict[str, widgets.ValueWidget]]
+    name: str,
+    draw: Callable[..., str],
+    controls: Callable[[], dict[str, widgets.ValueWidget]],
+    live: Collection[str] = (),  # controls that draw while they move, not only when they are released
 ) -> widgets.VBox | None:
     """Controls above a screen with the HTML of draw(**values), which is drawn again whenever a value changes.
 
-    A cell that is run again goes on with the values it had. In batch, only what draw() returns is shown.
+    A control is described by its name where it has no other description. A cell that is run again goes on with the
+    values it had. In batch, only what draw() returns is shown.
     """
     if runtime.in_batch():
         display(HTML(f'<div class="explorer">{draw()}</div>'))
         return None
     parts, values, screen = controls(), _values.setdefault(name, {}), widgets.HTML()
     for key, control in parts.items():
+        control.description = control.description or key
+        control.style.description_width = "initial"
+        if hasattr(control, "continuous_update"):
+            control.continuous_update = key in live
         with contextlib.suppress(TraitError):  # the earlier value is no longer a choice
             control.value = values.get(key, control.value)
 

@@ -4,13 +4,10 @@ import ipywidgets as widgets
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from synpos_lib.core.errors import Problem
 from synpos_lib.data.images import Images
 from synpos_lib.evaluate.judge import Judge
-from synpos_lib.evaluate.linear_and_knn import factors
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
 from synpos_lib.lab.explore.panel import image, panel
@@ -18,18 +15,15 @@ from synpos_lib.train.frozen import Frozen
 
 
 def partners_of(anchor: int, train: Images, store: Tensor, judge: Judge, neighbours: dict[str, Tensor]) -> pd.DataFrame:
-    """Every partner of one anchor: where it comes from, its image, its species, and whether it is false.
+    """Every partner of one anchor: where it comes from, its image, and whether it is false, of another species.
 
-    `neighbours` has for each row name the neighbours (N, k) of every image; the judge names the synthetic images.
+    `neighbours` has for each row name the neighbours (N, k) of every image; the judge labels the synthetic images.
     """
-    if not 0 <= anchor < len(train):
-        raise Problem(f"there is no anchor {anchor}: choose from 0 to {len(train) - 1}")
-    (species,) = factors(train)["what"]
-    synthetic = store[anchor]  # (K, 3, H, W)
+    species, synthetic = train.truth, store[anchor]  # (N,), (K, 3, H, W)
     kinds = {"synthetic": (synthetic, judge.labels(synthetic)["what"])}
     kinds |= {name: (train.images[near[anchor]], species[near[anchor]]) for name, near in neighbours.items()}
     rows = [
-        {"partner": kind, "image": picture, "what": train.classes[what], "false": bool(what != species[anchor])}
+        {"partner": kind, "image": picture, "false": bool(what != species[anchor])}
         for kind, (pictures, labels) in kinds.items()
         for picture, what in zip(pictures, labels, strict=True)
     ]
@@ -50,9 +44,7 @@ def picture(anchor: int, train: Images, partners: pd.DataFrame) -> Figure:
     height, side = (n + 1 for n in train.images.shape[2:])
     for y, group in enumerate(groups.values()):
         for x in (i for i, false in enumerate(group.false, 1) if false):
-            spot = (x * side - 0.5, y * height - 0.5)
-            frame = Rectangle(spot, side - 1, height - 1, fill=False, edgecolor=figures.WHAT, linewidth=3)
-            figure.axes[0].add_patch(frame)
+            figure.axes[0].add_patch(figures.frame((x * side - 0.5, y * height - 0.5), side - 1, height - 1))
     return figure
 
 
@@ -67,9 +59,9 @@ def positives_browser(
         partners = partners_of(anchor, train, store, judge, neighbours)
         counts = partners.groupby("partner", sort=False).false.agg(["sum", "size"])
         text = "; ".join(f"{name}: {row['sum']} of {row['size']} false" for name, row in counts.iterrows())
-        species = train.classes[factors(train)["what"][0][anchor]]
+        species = train.classes[train.truth[anchor]]
         head = f"<p>Anchor {anchor}: <b>{species}</b>. A red frame: another species.</p>"
         return head + image(picture(anchor, train, partners), f"Partners of anchor {anchor}, {species}. {text}")
 
     last = min(len(train), len(store)) - 1
-    return panel("positives", draw, lambda: {"anchor": widgets.IntSlider(0, 0, last, description="anchor")})
+    return panel("positives", draw, lambda: {"anchor": widgets.IntSlider(0, 0, last)}, live=["anchor"])

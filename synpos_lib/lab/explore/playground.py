@@ -1,4 +1,4 @@
-"""The loss playground: fifty toy images in two dimensions, the library's own losses, and a way to break them."""
+"""The loss playground: 48 toy images on a circle, the library's own losses, and ways to make them collapse."""
 
 import functools
 from typing import NamedTuple
@@ -13,29 +13,29 @@ from synpos_lib.core import runtime
 from synpos_lib.evaluate import collapse
 from synpos_lib.evaluate.neighbours import nearest
 from synpos_lib.lab import figures
-from synpos_lib.lab.explore.panel import SLOW, WIDE, image, panel
+from synpos_lib.lab.explore.panel import image, panel
 from synpos_lib.methods.byol import prediction_error
 from synpos_lib.methods.clsp import pull
 from synpos_lib.methods.simclr import nt_xent
 
-KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies, numbers per image
-BASES = {"contrast": "SimCLR", "prediction": "BYOL without a slow copy", "none": "only 'the same'"}
+KINDS, PLACES, EACH, WIDTH = 3, 4, 4, 8  # toy images: kinds × places × copies; numbers in an image
+BASES = {"SimCLR": "contrast", "BYOL without a slow copy": "prediction", "only 'the same'": "none"}
 
 
 class Toy(NamedTuple):
-    """A finished toy training: unit embeddings after every step, and their health."""
+    """A toy training: the unit embeddings after every step, and their health."""
 
     z: Tensor  # (steps + 1, N, 2)
     what: Tensor  # (N,)
     where: Tensor  # (N,)
-    health: dict[str, list[float]]  # after every step: spread, and how many of 5 neighbours share what and where
+    health: dict[str, list[float]]  # after every step: spread, and the share of 5 neighbours with the same what, where
 
 
 def train_toy(
     *,
     base: str = "contrast",
     temperature: float = 0.2,
-    lambda_: float = 0.0,
+    lambda_: float = 0.0,  # weight of the pull
     stop_gradient: bool = True,
     steps: int = 120,
     seed: int = 0,
@@ -90,10 +90,9 @@ def picture(toy: Toy, step: int) -> Figure:
         circle.add_patch(figures.plt.Circle((0, 0), 1 + 0.13 * place, fill=False, color="#dddddd", zorder=0))
     circle.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), xticks=[], yticks=[], aspect="equal", title=f"after {step} steps")
     circle.spines[:].set_visible(False)
-    tones = {"spread": figures.NEUTRAL, **figures.FACTORS}
     names = {"spread": "spread (0: one point)", "what": "same what nearby", "where": "same where nearby"}
-    for key, values in toy.health.items():
-        curves.plot(values, color=tones[key], label=names[key])
+    for key, colour in {"spread": figures.NEUTRAL, **figures.FACTORS}.items():
+        curves.plot(toy.health[key], color=colour, label=names[key])
     curves.axvline(step, color="#333333", linewidth=1)
     figures.chance(curves, 1 / KINDS)
     curves.set(xlabel="step", ylim=(-0.03, 1.1))
@@ -102,7 +101,7 @@ def picture(toy: Toy, step: int) -> Figure:
 
 
 def loss_playground(steps: int = 120) -> widgets.VBox | None:
-    """Choose the loss in JupyterLab, then move `step` to watch; in batch the contrast with λ = 1, after all steps."""
+    """Choose the loss in JupyterLab, then move `step` to watch; in batch SimCLR with λ = 1, after all steps."""
     train = functools.cache(functools.partial(train_toy, steps=steps))
 
     def draw(step: int = steps, lambda_: float = 1.0, **settings: object) -> str:
@@ -113,18 +112,18 @@ def loss_playground(steps: int = 120) -> widgets.VBox | None:
         head = "<p>One colour per <i>what</i>, one ring per <i>where</i>.</p>"
         return head + image(picture(toy, step), f"Toy embedding after {step} steps: {text}") + f"<p>{text}. {end}</p>"
 
-    options, warm = {name: base for base, name in BASES.items()}, {"min": -2, "max": 0.5, "step": 0.1, **SLOW, **WIDE}
     box = panel(
         "playground",
         draw,
         lambda: {
-            "base": widgets.Dropdown(options=options, value="contrast", description="base"),
-            "temperature": widgets.FloatLogSlider(0.2, description="temperature", **warm),
-            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull", **SLOW),
-            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)", **WIDE),
-            "seed": widgets.IntSlider(0, 0, 9, description="seed", **SLOW),
-            "step": widgets.IntSlider(steps, 0, steps, description="step"),
+            "base": widgets.Dropdown(options=BASES, value="contrast"),
+            "temperature": widgets.FloatLogSlider(0.2, min=-2, max=0.5, step=0.1),
+            "lambda_": widgets.FloatSlider(1.0, min=0, max=10, step=0.5, description="λ of the pull"),
+            "stop_gradient": widgets.Checkbox(True, description="stop-gradient (prediction)"),
+            "seed": widgets.IntSlider(0, 0, 9),
+            "step": widgets.IntSlider(steps, 0, steps),
         },
+        live=["step"],
     )
     if box:
         play = widgets.Play(value=steps, min=0, max=steps, step=3, interval=200, description="watch")

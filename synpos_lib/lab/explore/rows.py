@@ -9,25 +9,25 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.lab.explore.panel import panel
 from synpos_lib.results import tables
 
-NAMES = ("dataset", "target", "method", "variant", "factor", "metric")  # what a row of the table is; seeds are averaged
+NAMES = ("dataset", "target", "method", "variant", "factor", "metric")  # a row of the table is the mean over seeds
 
 
 def names_in(frame: pd.DataFrame) -> list[str]:
-    """The columns that tell the rows of this frame apart."""
+    """The columns that distinguish the rows of the table."""
     return [name for name in NAMES if name in frame and (name == "method" or frame[name].nunique() > 1)]
 
 
-def label(row: pd.Series, names: list[str]) -> str:
-    """A row's name."""
-    return " · ".join(str(row[name]) for name in names if row[name] != "")
+def labels(rows: pd.DataFrame, names: list[str]) -> pd.Series:
+    """The label of each row, from its values in these columns."""
+    return rows.apply(lambda row: " · ".join(str(row[name]) for name in names if row[name] != ""), axis=1)
 
 
 def select_rows(frame: pd.DataFrame, sort: str = "mean", falling: bool = True, having: str = "") -> pd.DataFrame:
     """Means over seeds with their interval; only rows that contain every word of `having`, sorted by one column."""
     names = names_in(frame)
     rows = tables.summary(frame, names)
-    text = rows.apply(label, axis=1, names=names).str.lower()
-    rows = rows[[all(word in name for word in having.lower().split()) for name in text]]
+    text = labels(rows, names).str.lower()
+    rows = rows[[all(word in label for word in having.lower().split()) for label in text]]
     if rows.empty:
         raise Problem(f"no row contains '{having}': use fewer words")
     return rows.sort_values(sort, ascending=not falling, ignore_index=True)
@@ -35,19 +35,18 @@ def select_rows(frame: pd.DataFrame, sort: str = "mean", falling: bool = True, h
 
 def compare_rows(frame: pd.DataFrame, first: str, second: str) -> tables.Estimate:
     """First minus second over the seeds that both have, with its 95 % interval."""
-    labels = frame.apply(label, axis=1, names=names_in(frame))
-    one, other = (frame[labels == name].set_index("seed") for name in (first, second))
+    frame = frame.assign(label=labels(frame, names_in(frame)))
+    one, other = (frame[frame.label == label] for label in (first, second))
     for name in ("target", "factor", "metric"):
         if name in frame and set(one[name]) != set(other[name]):
             raise Problem(f"'{first}' and '{second}' differ in their {name}: compare two rows that measure the same")
-    both = one.index.intersection(other.index)
-    if both.empty:
+    if (gap := tables.gain(frame, first, second, "label")) is None:
         raise Problem(f"'{first}' and '{second}' have no seed in common: there is nothing to compare")
-    return tables.mean(one.value[both] - other.value[both])
+    return gap
 
 
 def table_explorer(frame: pd.DataFrame) -> widgets.VBox | None:
-    """Sort, filter and compare in JupyterLab; in batch the whole table. One line of `frame` is one run's value."""
+    """Sort, filter and compare in JupyterLab; in batch the whole table. Each row of `frame` is the value of one run."""
     rows = select_rows(frame)
 
     def draw(sort: str = "mean", falling: bool = True, having: str = "", first: str = "", second: str = "") -> str:
@@ -60,7 +59,7 @@ def table_explorer(frame: pd.DataFrame) -> widgets.VBox | None:
         text = f"{100 * gap.value:+.1f} points {interval}, paired over {gap.n} seed{'s' * (gap.n > 1)}"
         return f"<p><b>{html.escape(first)}</b> minus <b>{html.escape(second)}</b>: {text}</p>{page}"
 
-    names = {"options": ["", *rows.apply(label, axis=1, names=names_in(frame))], "layout": {"width": "32rem"}}
+    names = {"options": ["", *labels(rows, names_in(frame))], "layout": {"width": "32rem"}}
     return panel(
         "table",
         draw,
@@ -71,4 +70,5 @@ def table_explorer(frame: pd.DataFrame) -> widgets.VBox | None:
             "first": widgets.Dropdown(description="compare", **names),
             "second": widgets.Dropdown(description="with", **names),
         },
+        live=["having"],
     )

@@ -15,16 +15,12 @@ FOLDER = Path(__file__).parent
 DATA = ("*.csv",)  # a change in these runs the notebooks that read them again
 
 
-def names() -> list[str]:
-    """Every published table."""
-    return sorted(path.stem for path in FOLDER.glob("*.csv"))
-
-
 def load(name: str) -> pd.DataFrame:
     """A published table; a row without a source, or a percentage without a kind, is refused."""
     path = FOLDER / f"{name}.csv"
     if not path.exists():
-        raise Problem(f"there is no published table '{name}' ({suggest(name, names())})")
+        names = sorted(other.stem for other in FOLDER.glob("*.csv"))
+        raise Problem(f"there is no published table '{name}' ({suggest(name, names)})")
     frame = pd.read_csv(path, keep_default_na=False)
     for column in ("source", "kind") if "percent" in frame else ("source",):
         empty = frame.index[frame[column].str.strip() == ""] if column in frame else frame.index

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.lab import explore
 from synpos_lib.lab.explore import interpolation, panel
@@ -24,12 +23,10 @@ def lab(small_unet):
 
 
 def test_the_plain_function_draws_and_reads(lab):
-    result = interpolate(*lab, 2, steps=5, k=3)
-    assert result.images.shape == (3, 3, 32, 32)
-    assert result.names["what"] == ["plain"] * 3
-    assert result.agreement["what"] == float(lab[2].labels[2] == 0)
-    with pytest.raises(Problem, match="no anchor 9: choose from 0 to 5"):
-        interpolate(*lab, 9)
+    unet, judge, real = lab
+    images, labels = interpolate(unet, judge, real.images[2], steps=5, k=3)
+    assert images.shape == (3, 3, 32, 32)
+    assert labels["what"].tolist() == [0] * 3
 
 
 def test_in_batch_it_is_a_still_picture(lab, monkeypatch, capsys):

@@ -65,7 +65,7 @@ def test_colours_are_immediate_and_maps_are_made_once(small_unet, real, monkeypa
         return map_features(*words, **settings)
 
     monkeypatch.setattr(latent, "map_features", spy)
-    controls, screen = explore.latent_map(small_unet, real, perplexity=5).children
+    controls, screen = explore.latent_map(small_unet, real, timesteps=[50, 300], perplexity=5).children
     block, t, colour = controls.children
     assert "agree in what" in screen.value
     colour.value = "where"
