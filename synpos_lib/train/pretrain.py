@@ -72,11 +72,12 @@ def pretrain(
     `images` are as from `data.catalog.load`, `positives` (N, K, 3, H, W) as from `data.positives.read`. `probe`,
     such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs.
     """
-    recipe = methods.recipe(config.method)
+    recipe = resolved(config)
     _check(config, recipe, images, positives)
     here = processes()
     description = {
         **dataclasses.asdict(config),
+        "recipe": dataclasses.asdict(recipe),
         "images": images.fingerprint,
         "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
     }
@@ -86,6 +87,19 @@ def pretrain(
         if not here.from_first(run is not None and run.done):
             Training(config, images, positives, here).train(run, probe, on_epoch)
     return run
+
+
+def resolved(config: Config) -> methods.Recipe:
+    """The method's recipe, with what the configuration sets in its place."""
+    recipe = methods.recipe(config.method)
+    return dataclasses.replace(
+        recipe,
+        optimizer=config.optimizer or recipe.optimizer,
+        learning_rate=config.learning_rate or recipe.learning_rate * config.batch / recipe.batch,
+        batch=config.batch,
+        weight_decay=recipe.weight_decay if config.weight_decay is None else config.weight_decay,
+        views=config.views or recipe.views,
+    )
 
 
 def load_encoder(run: Run) -> Frozen:
@@ -123,14 +137,14 @@ class Training:
     """One process's part of a training."""
 
     def __init__(self, config: Config, images: Images, positives: Tensor | None, here: Processes):
-        self.config, self.recipe, self.here = config, methods.recipe(config.method), here
+        self.config, self.recipe, self.here = config, resolved(config), here
         self.images, self.labels = images.images, images.labels if self.recipe.needs_labels else None
         self.positives = positives if self.recipe.needs_positives else None  # (N, K, 3, H, W)
         if runtime.fits(self.images.nbytes + (0 if self.positives is None else self.positives.nbytes), here.device):
             self.images = self.images.to(here.device)
             self.labels = None if self.labels is None else self.labels.to(here.device)
             self.positives = None if self.positives is None else self.positives.to(here.device)
-        self.augmentations = [views.by_name(name) for name in config.views or self.recipe.views]
+        self.augmentations = [views.by_name(name) for name in self.recipe.views]
         self.mean, self.std = views.NORMALIZATION[config.normalization]
         self.steps = len(images) // config.batch
         runtime.seed_all(config.seed)
@@ -138,10 +152,8 @@ class Training:
         self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
             self.method = synchronise_batchnorm(self.method)
-        self.learning_rate = config.learning_rate or self.recipe.learning_rate * config.batch / self.recipe.batch
-        decay = self.recipe.weight_decay if config.weight_decay is None else config.weight_decay
-        optimizer = config.optimizer or self.recipe.optimizer
-        self.optimizer = optim.make(optimizer, self.method, learning_rate=self.learning_rate, weight_decay=decay)
+        rate, decay = self.recipe.learning_rate, self.recipe.weight_decay
+        self.optimizer = optim.make(self.recipe.optimizer, self.method, learning_rate=rate, weight_decay=decay)
         self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)
         if self.compiled:
             for encoder in filter(None, (self.method.encoder, self.method.target_encoder)):
@@ -189,7 +201,7 @@ class Training:
         for i in range(self.steps):
             step = epoch * self.steps + i
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * optim.warmup_cosine(step, total_steps, warmup * self.steps)
+                group["lr"] = self.recipe.learning_rate * optim.warmup_cosine(step, total_steps, warmup * self.steps)
             batch = slice(i * config.batch, (i + 1) * config.batch)
             loss, part = self.step(rows[batch], candidates[batch], draw)
             self.method.after_step((step + 1) / total_steps)
