@@ -22,7 +22,7 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.methods.parts import Loss, Progress, processes, share
+from synpos_lib.methods.parts import Loss, Progress, processes
 from synpos_lib.methods.simclr import SimCLR, nt_xent
 
 
@@ -70,11 +70,10 @@ class CLGAN(SimCLR):
         hidden: int = 4096,
         out: int = 256,
         temperature: float = 0.2,
-        batchnorm: str = "shared",
     ):
         if size % 8:
             raise Problem(f"CL-GAN makes images of a multiple of 8 pixels, not {size}")
-        super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature, batchnorm=batchnorm)
+        super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature)
         self.generator0, self.generator1 = generator(size, noise, channels), generator(size, noise, channels)
         self.generator1.load_state_dict(self.generator0.state_dict())  # the pair starts alike
         self.critic = critic(size, channels)
@@ -83,7 +82,9 @@ class CLGAN(SimCLR):
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
         pairs = max(len(views[0]) // 2, 2) * processes()
-        n = share(torch.randn(pairs, self.noise, device=views[0].device))
+        n = torch.randn(pairs, self.noise, device=views[0].device)  # all processes draw alike
+        if processes() > 1:
+            n = n.chunk(processes())[torch.distributed.get_rank()]
         fakes = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
         gan, parts = self.adversarial(views, fakes)
         if self.progress.share < self.alone:

@@ -32,7 +32,7 @@ _BASES: dict[str, Recipe] = {
     "simclr-ft": Recipe("feature_transformation.SimCLRFT", "sgd", 0.5, 1024, 1e-4, _RELEASED, "contrast"),
     "mocov2-ft": Recipe("feature_transformation.MoCoV2FT", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO, "contrast"),
 }
-_PULL = {"pull_weight": 1.0, "phase_in": (0.0, 0.0), "positive_batchnorm": "shared"}
+_PULL = {"pull_weight": 1.0, "phase_in": (0.0, 0.0)}
 _LAMBDA = {"mocov2": 0.5, "mocov2-ft": 0.5}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
 
 

@@ -94,18 +94,6 @@ def resnet(depth: int, stem: str = "cifar") -> tuple[nn.Module, int]:
     return encoder, width
 
 
-def vit_small(image: int = 32, patch: int = 4) -> tuple[nn.Module, int]:
-    """torchvision's Vision Transformer in the small size of DINO: 12 blocks of width 384; features = class token.
-
-    4-pixel patches for 32×32 images, 16 for 224×224.
-    """
-    from torchvision.models import VisionTransformer
-
-    encoder = VisionTransformer(image, patch, num_layers=12, num_heads=6, hidden_dim=384, mlp_dim=1536)
-    encoder.heads = nn.Identity()
-    return encoder, 384
-
-
 ENCODERS = {
     "tiny": lambda: small_encoder((16, 32, 64)),
     "small": small_encoder,
@@ -114,8 +102,6 @@ ENCODERS = {
     "preactresnet18": preactresnet18,
     "resnet18-imagenet": lambda: resnet(18, "imagenet"),
     "resnet50-imagenet": lambda: resnet(50, "imagenet"),
-    "vit-small": vit_small,
-    "vit-small-224": lambda: vit_small(224, 16),
 }
 
 

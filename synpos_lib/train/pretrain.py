@@ -30,7 +30,7 @@ from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
 from synpos_lib.data.catalog import Images
-from synpos_lib.methods.parts import Loss, Method, Wrapper, synchronise_batchnorm
+from synpos_lib.methods.parts import Loss, Method, Wrapper
 from synpos_lib.train import encoders, optim
 from synpos_lib.train.frozen import Frozen
 
@@ -151,7 +151,7 @@ class Training:
         self.method, self.width = build(config)
         self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
-            self.method = synchronise_batchnorm(self.method)
+            self.method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
         rate, decay = self.recipe.learning_rate, self.recipe.weight_decay
         self.optimizer = optim.make(self.recipe.optimizer, self.method, learning_rate=rate, weight_decay=decay)
         self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)

@@ -11,7 +11,6 @@ from torch import nn
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
-from synpos_lib.methods import parts
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
@@ -116,26 +115,12 @@ def test_the_pull_moves_both_sides():
     assert z.grad.abs().sum() > 0 and z_positive.grad.abs().sum() > 0
 
 
-def test_positives_with_a_batchnorm_of_their_own_leave_the_base_loss_alone():
-    base = small("simclr")
-    view0, view1, positive = images()
-    expected = copy.deepcopy(base).loss([view0, view1])[1]["nt_xent"]
-    separate = CLSP(copy.deepcopy(base), positive_batchnorm="separate").loss([view0, view1], positive)[1]["nt_xent"]
-    shared = CLSP(copy.deepcopy(base), positive_batchnorm="shared").loss([view0, view1], positive)[1]["nt_xent"]
-    assert torch.equal(expected, separate) and not same_numbers(expected, shared)
-
-
-@pytest.mark.parametrize("base", ["shared", "separate"])
-@pytest.mark.parametrize("positive", ["shared", "separate"])
-def test_batchnorm_of_the_views_and_of_the_positives_are_chosen_apart(base, positive):
-    """The encoder's passes tell: which batches share one."""
-    method = small("clsp-simclr", batchnorm=base, positive_batchnorm=positive)
-    passes = []
-    method.encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+@pytest.mark.parametrize(("name", "passes"), [("clsp-simclr", [24]), ("clsp-mocov2", [8, 8, 8])])
+def test_positives_share_batchnorm_statistics_with_the_views_where_these_share_theirs(name, passes):
+    method, sizes = small(name), []
+    method.encoder.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     method.loss(images()[:2], images()[2])
-    views = [16] if base == "shared" else [8, 8]
-    together = [24] if base == "shared" else [8, 8, 8]
-    assert passes == (together if positive == "shared" else [*views, 8])
+    assert sizes == passes
 
 
 def test_the_weight_of_the_pull_and_barlows_own_lambda_are_set_apart():
@@ -237,19 +222,6 @@ def test_clsp_keeps_positives_out_of_the_queue():
     assert torch.equal(method.base.queue0.keys, plain.queue0.keys)
 
 
-def test_batchnorm_over_processes_is_that_of_all_images_also_far_from_zero(monkeypatch):
-    """Two processes, of which the other one's moments are handed in; E[x²] - E[x]² would cancel in float32."""
-    ours, theirs = 100 + 0.01 * torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
-    theirs = theirs + 0.05
-    moments = torch.stack(torch.var_mean(theirs, 0, correction=0))[None]
-    monkeypatch.setattr(parts, "processes", lambda: 2)
-    monkeypatch.setattr(parts, "gather", lambda z: torch.cat([z, moments.expand_as(z)]))
-    together, one = parts.synchronise_batchnorm(nn.Sequential(nn.BatchNorm1d(3))), nn.BatchNorm1d(3).double()
-    expected = one(torch.cat([ours, theirs]).double())[:40]
-    torch.testing.assert_close(together(ours).double(), expected, atol=5e-3, rtol=5e-3)
-    torch.testing.assert_close(together[0].running_var.double(), one.running_var, atol=0, rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", ["dino", "swav"])
 def test_prototypes_are_frozen_at_first(name):
     method = small(name)
@@ -347,10 +319,6 @@ def test_unknown_names_are_answered_with_the_nearest():
         methods.recipe("clps-simclr")
     with pytest.raises(Problem, match="did you mean 'temperature'"):
         methods.build("simclr", small_encoder(), 32, temprature=0.1)
-    with pytest.raises(Problem, match="unknown batchnorm"):
-        SimCLR(small_encoder(), 32, batchnorm="both")
-    with pytest.raises(Problem, match="unknown positive_batchnorm"):
-        methods.build("clsp-simclr", small_encoder(), 32, positive_batchnorm="both")
 
 
 def test_missing_or_useless_inputs():
