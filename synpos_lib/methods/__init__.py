@@ -36,7 +36,7 @@ class Recipe:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The files that only trainings of this kind run: the method's, and what its role puts around it."""
+        """The modules that only trainings of this kind use: the method's, and that of its role."""
         names = (self.method, _AROUND[self.role]) if self.role in _AROUND else (self.method,)
         return tuple(f"synpos_lib.methods.{name.split('.')[0]}" for name in names)
 
@@ -77,13 +77,13 @@ def recipe(name: str) -> Recipe:
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
-    """Every hyperparameter of a method with the value that is its own."""
+    """Every hyperparameter of a method with its own value."""
     spec = recipe(name)
     return {**(inspect.getfullargspec(load(spec.method)).kwonlydefaults or {}), **spec.settings}
 
 
 def fitted(name: str, *, images: int, batch: int) -> dict[str, Any]:
-    """Hyperparameters for a training of a few hundred steps on few images.
+    """Changed hyperparameters for a training of a few hundred steps on few images.
 
     Queues hold four batches: what is older is stale in a network that changes fast, and in a small data set a long
     queue holds every image as a negative of itself. Prototypes, which the papers chose for 50,000 images, shrink in

@@ -1,6 +1,6 @@
-"""CL-GAN: a pair of generators makes positive pairs that are hard for the encoder, while a critic keeps them realistic.
+"""CL-GAN: two generators make positive pairs that are hard for the encoder, while a critic keeps them realistic.
 
-    min_encoder max_generators  NT-Xent(real pairs and made pairs),     made pair = (G0(n), G1(n)),  n ~ N(0, I)
+    min_encoder max_generators  NT-Xent(real and generated pairs),     generated pair = (G0(n), G1(n)),  n ~ N(0, I)
     + hinge GAN:  critic  mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(n))),   generators  -mean D(G(n))
     + (1 - progress) |G0(n) - G1(n)|^2,   which lets the pair drift apart slowly
 
@@ -9,7 +9,7 @@ https://arxiv.org/abs/2202.06464
 Differs from the reference in: no code was released, so these are our choices: networks small enough for a
 processor; one backward pass (the generators receive the contrastive gradient reversed, the critic is held
 fixed where the generators are judged); the GAN trains alone for the first tenth instead of being
-pre-trained; half as many made pairs as real ones; made images are not augmented and the critic sees the
+pre-trained; half as many generated pairs as real ones; generated images are not augmented and the critic sees the
 augmented views.
 """
 
@@ -27,7 +27,7 @@ from synpos_lib.methods.simclr import SimCLR, nt_xent
 
 
 class Reverse(torch.autograd.Function):
-    """The identity, with the gradient turned around: what one side lowers, the other raises."""
+    """The identity with a reversed gradient: what one side lowers, the other raises."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
@@ -66,13 +66,13 @@ class CLGAN(SimCLR):
         channels: int = 32,  # of the widest maps; generators and critic have up to four times as many
         hardness: float = 0.1,  # weight of the reversed contrastive gradient
         alone: float = 0.1,  # share of the training in which the GAN trains by itself
-        amplitude: float = 2.5,  # range of the made images, in the units of normalised images
+        amplitude: float = 2.5,  # range of the generated images, in the units of normalised images
         hidden: int = 4096,
         out: int = 256,
         temperature: float = 0.2,
     ):
         if size % 8:
-            raise Problem(f"CL-GAN makes images of a multiple of 8 pixels, not {size}")
+            raise Problem(f"CL-GAN generates images whose side is a multiple of 8 pixels, not {size}")
         super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature)
         self.generator0, self.generator1 = generator(size, noise, channels), generator(size, noise, channels)
         self.generator1.load_state_dict(self.generator0.state_dict())  # the pair starts alike

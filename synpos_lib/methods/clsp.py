@@ -1,4 +1,4 @@
-"""CLSP: any method, plus the pull of a synthetic positive, which is the same thing in other surroundings.
+"""CLSP: any method, plus the pull of a synthetic positive, which shows the same thing in other surroundings.
 
     L = L_base(z0, z1) + lambda 1/B sum_i |z0_i - z+_i|^2,   |z| = 1
 
@@ -28,7 +28,7 @@ def pull(z: Tensor, z_positive: Tensor) -> Tensor:
 
 
 class CLSP(Wrapper):
-    phase: Tensor  # the share of lambda that counts by now
+    phase: Tensor  # the share of lambda that is phased in by now
 
     def __init__(
         self,

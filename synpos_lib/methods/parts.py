@@ -58,10 +58,7 @@ class Method(nn.Module):
 
 
 class Progress(nn.Module):
-    """The share of the training that is over: a number on the CPU, so that reading it never waits for a GPU.
-
-    It is part of a checkpoint.
-    """
+    """The share of the training that is over, as a part of checkpoints; it is read without waiting for a GPU."""
 
     share = 0.0
 

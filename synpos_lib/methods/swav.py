@@ -67,7 +67,7 @@ class SwAV(Method):
     @torch.no_grad()
     def codes(self, s: Tensor, queue: Queue) -> Tensor:
         """Balanced assignments of the batch, together with the queue once that is in use."""
-        everything = s
+        rows = s
         if self.progress.share >= self.queue_from:
-            everything = torch.cat([s, scores(queue.keys, self.prototypes)])
-        return sinkhorn(everything, epsilon=self.epsilon)[: len(s)]
+            rows = torch.cat([s, scores(queue.keys, self.prototypes)])
+        return sinkhorn(rows, epsilon=self.epsilon)[: len(s)]
