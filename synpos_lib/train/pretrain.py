@@ -12,7 +12,6 @@ every epoch.
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +28,7 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.data.catalog import Images
+from synpos_lib.data.images import Images, images_fingerprint
 from synpos_lib.methods.parts import Loss, Method, Wrapper
 from synpos_lib.train import encoders, optim
 from synpos_lib.train.frozen import Frozen
@@ -79,7 +78,7 @@ def pretrain(
         **dataclasses.asdict(config),
         "recipe": dataclasses.asdict(recipe),
         "images": images.fingerprint,
-        "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
+        "positives": images_fingerprint(positives) if positives is not None and recipe.needs_positives else None,
     }
     code = ("synpos_lib.train.pretrain", *recipe.modules)
     opening: contextlib.AbstractContextManager[Run | None] = contextlib.nullcontext()
@@ -319,10 +318,3 @@ def _check(config: Config, recipe: methods.Recipe, images: Images, positives: Te
             f"the positives are for {positives.shape[0]} images of {positives.shape[3]}×{positives.shape[4]} pixels, "
             f"not for these {len(images)} of {height}×{width}: make them from these images"
         )
-
-
-def _digest(positives: Tensor) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for start in range(0, len(positives), 1000):
-        digest.update(positives[start : start + 1000].contiguous().numpy().data)
-    return digest.hexdigest()
