@@ -37,6 +37,7 @@ def work(folder: Path) -> None:
     from synpos_lib.evaluate import robustness, transfer
     from synpos_lib.evaluate.linear_and_knn import linear_and_knn
     from synpos_lib.experiments import diffusemix
+    from synpos_lib.methods.table import METHODS as TABLE
     from synpos_lib.results import evaluations
     from synpos_lib.train.pretrain import Config, load_encoder, pretrain, untrained
 
@@ -52,7 +53,7 @@ def work(folder: Path) -> None:
 
     loaded = catalog.load("scenes", "train", n=24), catalog.load("scenes", "test", n=12)
     images, test = (Input(**vars(part)) for part in loaded)
-    for module in {module for recipe in methods.METHODS.values() for module in recipe.modules}:
+    for module in {module for recipe in TABLE.values() for module in recipe.modules}:
         importlib.import_module(module)  # now, so that what an import runs is not taken for a part of a run
     unet = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, dropout=0.1)
     conditional = UNetConfig(channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4, classes=10)

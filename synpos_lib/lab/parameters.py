@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from synpos_lib import methods
 from synpos_lib.core import fingerprint, runtime
 from synpos_lib.core.errors import Problem, suggest
-from synpos_lib.methods import METHODS
 
 REPORT = "13_report"  # the notebook that gathers the results of the others
 
@@ -144,9 +144,17 @@ def predecessors() -> dict[str, list[str]]:
     return after
 
 
-def method_modules(source: str, names: Iterable[object] = ()) -> set[str]:
-    """The modules of the methods that `source` can train, which it loads by name: those in `names`, else all."""
+def code_fingerprint(source: str, names: Iterable[object] = (), *, display: bool = False) -> str:
+    """Fingerprint of a notebook's code, and of the methods that it can train, with their recipes."""
+    recipes = trained_methods(source, names).values()
+    modules = {module for recipe in recipes for module in recipe.modules}
+    return fingerprint.source_fingerprint("\n".join([source, *map(repr, recipes)]), modules, display=display)
+
+
+def trained_methods(source: str, names: Iterable[object] = ()) -> dict[str, methods.Recipe]:
+    """The methods that code can train, which are loaded by name: those built on one of the names, else all."""
     if "synpos_lib.methods" not in fingerprint.closure(fingerprint.imports(source)):
-        return set()
-    chosen = {METHODS[name].module for name in names if isinstance(name, str) and name in METHODS}
-    return {module for each in METHODS.values() if not chosen or each.module in chosen for module in each.modules}
+        return {}
+    table: dict[str, methods.Recipe] = methods.load("table.METHODS")
+    chosen = {table[name].modules[0] for name in names if isinstance(name, str) and name in table}
+    return {name: recipe for name, recipe in table.items() if not chosen or recipe.modules[0] in chosen}

@@ -1,4 +1,4 @@
-"""Every method of the comparison, by name: what it is, and the recipe that trains it.
+"""The methods of the comparison, by name: the loss of each is a file here, its recipe a line of `table.py`.
 
     method = methods.build("clsp-simclr", encoder, width)
     total, parts = method.loss([view0, view1], positive)
@@ -9,7 +9,7 @@ Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noa
 
 import importlib
 import inspect
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from synpos_lib.core.errors import Problem, suggest
@@ -36,18 +36,9 @@ class Recipe:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The files that only trainings of this kind run: the method's, and what its role puts around it."""
-        names = (self.method, *filter(None, [_AROUND.get(self.role)]))
+        """The modules that only trainings of this kind use: the method's, and that of its role."""
+        names = (self.method, _AROUND[self.role]) if self.role in _AROUND else (self.method,)
         return tuple(f"synpos_lib.methods.{name.split('.')[0]}" for name in names)
-
-    @property
-    def module(self) -> str:
-        return f"synpos_lib.methods.{self.method.split('.')[0]}"
-
-    @property
-    def base(self) -> type:
-        """The class of the method itself, without a wrapper."""
-        return getattr(importlib.import_module(self.module), self.method.split(".")[1])
 
     @property
     def needs_positives(self) -> bool:
@@ -60,55 +51,10 @@ class Recipe:
     @property
     def plain_views(self) -> bool:
         """Whether leaving out all augmentation is what defines the method."""
-        return self.views == _PLAIN
+        return self.views == ("plain", "plain")
 
 
-_PLAIN = ("plain", "plain")
-_RELEASED = ("clsp_simclr", "clsp_simclr")
-_RELEASED_MOCO = ("clsp_moco", "clsp_moco")
-_ASYMMETRIC = ("asymmetric_0", "asymmetric_1")
-_SYMMETRIC = ("symmetric", "symmetric")
-_VICREG = ("vicreg", "vicreg")
-
-# The released CLSP code for SimCLR, MoCo v2 and what builds on them; solo-learn's CIFAR settings for the others, but
-# for the start of the warm-up, one pixel of padding, the means and deviations of CIFAR-10, and bilinear crops.
-_BASES = {
-    "simclr": Recipe("simclr.SimCLR", "sgd", 0.5, 1024, 1e-4, _RELEASED, "contrast"),
-    "mocov2": Recipe("moco_v2.MoCoV2", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO, "contrast"),
-    "mocov3": Recipe("moco_v3.MoCoV3", "lars", 0.3, 256, 1e-6, _ASYMMETRIC, "contrast"),
-    "byol": Recipe("byol.BYOL", "lars", 1.0, 256, 1e-5, _ASYMMETRIC, "prediction"),
-    "dino": Recipe("dino.DINO", "lars", 0.3, 256, 1e-6, _ASYMMETRIC, "clusters"),
-    "swav": Recipe("swav.SwAV", "lars", 0.6, 256, 1e-6, _SYMMETRIC, "clusters"),
-    "barlow": Recipe("barlow_twins.BarlowTwins", "lars", 0.3, 256, 1e-4, _ASYMMETRIC, "decorrelation"),
-    "vicreg": Recipe("vicreg.VICReg", "lars", 0.3, 256, 1e-4, _VICREG, "decorrelation"),
-    "vibcreg": Recipe("vibcreg.VIbCReg", "lars", 0.3, 256, 1e-4, _VICREG, "decorrelation"),
-    "nnclr": Recipe("nnclr.NNCLR", "lars", 0.4, 256, 1e-5, _ASYMMETRIC, "neighbours"),
-    "all4one": Recipe("all4one.All4One", "lars", 1.0, 256, 1e-5, _ASYMMETRIC, "neighbours"),
-    "dcl": Recipe("dcl.DCL", "sgd", 0.5, 1024, 1e-4, _RELEASED, "contrast"),
-    "simclr-ft": Recipe("feature_transformation.SimCLRFT", "sgd", 0.5, 1024, 1e-4, _RELEASED, "contrast"),
-    "mocov2-ft": Recipe("feature_transformation.MoCoV2FT", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO, "contrast"),
-}
-_PULL = {"pull_weight": 1.0, "phase_in": (0.0, 0.0), "positive_batchnorm": "shared"}
-_LAMBDA = {"mocov2": 0.5, "mocov2-ft": 0.5}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
-
-
-def _methods() -> dict[str, Recipe]:
-    table = dict(_BASES)
-    table["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC, "labels")
-    table["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED, "contrast")
-    for name, recipe in _BASES.items():
-        clsp = replace(recipe, role="pull", settings=_PULL | {"pull_weight": _LAMBDA.get(name, 1.0)})
-        table[f"clsp-{name}"] = clsp
-        table[f"clsp-{name}-noaug"] = replace(clsp, views=_PLAIN)
-        table[f"{name}-aug"] = replace(clsp, role="third view")
-        table[f"mixdiff-{name}"] = replace(recipe, role="second view", settings={"ratio": 1.0})
-        table[f"synthetic-{name}"] = replace(recipe, role="both views")
-        table[f"adainf-{name}"] = replace(recipe, role="unpaired")
-    return table
-
-
-METHODS: dict[str, Recipe] = _methods()
-_AROUND = {
+_AROUND = {  # what a role of the synthetic images puts around a method
     "pull": "clsp.CLSP",
     "third view": "clsp.CLSP",
     "second view": "mixdiff.MixDiff",
@@ -117,26 +63,27 @@ _AROUND = {
 
 
 def load(name: str) -> Any:
-    """A class or function of a method's file by its name: an import would make every training depend on that file."""
+    """What a file of this folder defines, by name: an import would make every training depend on that file."""
     module, _, thing = name.partition(".")
     return getattr(importlib.import_module(f"synpos_lib.methods.{module}"), thing)
 
 
 def recipe(name: str) -> Recipe:
     """How a method is built and trained."""
-    if name not in METHODS:
-        raise Problem(f"unknown method '{name}' ({suggest(name, METHODS)})")
-    return METHODS[name]
+    table: dict[str, Recipe] = load("table.METHODS")
+    if name not in table:
+        raise Problem(f"unknown method '{name}' ({suggest(name, table)})")
+    return table[name]
 
 
 def hyperparameters(name: str) -> dict[str, Any]:
-    """Every hyperparameter of a method with the value that is its own."""
+    """Every hyperparameter of a method with its own value."""
     spec = recipe(name)
-    return {**(inspect.getfullargspec(spec.base).kwonlydefaults or {}), **spec.settings}
+    return {**(inspect.getfullargspec(load(spec.method)).kwonlydefaults or {}), **spec.settings}
 
 
 def fitted(name: str, *, images: int, batch: int) -> dict[str, Any]:
-    """Hyperparameters for a training of a few hundred steps on few images.
+    """Changed hyperparameters for a training of a few hundred steps on few images.
 
     Queues hold four batches: what is older is stale in a network that changes fast, and in a small data set a long
     queue holds every image as a negative of itself. Prototypes, which the papers chose for 50,000 images, shrink in
@@ -159,10 +106,8 @@ def build(name: str, encoder: "nn.Module", width: int, **changes: Any) -> "Metho
     spec, known = recipe(name), hyperparameters(name)
     for key in changes.keys() - known.keys():
         raise Problem(f"unknown hyperparameter '{key}' of {name} ({suggest(key, known)})")
-    base = spec.base(encoder, width, **{key: value for key, value in changes.items() if key not in spec.settings})
-    settings = {key: changes.get(key, value) for key, value in spec.settings.items()}
-    if spec.role in ("pull", "third view"):
-        return load("clsp.CLSP")(base, **settings)
-    if spec.role == "second view":
-        return load("mixdiff.MixDiff")(base, **settings)
-    return base
+    own = {key: value for key, value in changes.items() if key not in spec.settings}
+    base = load(spec.method)(encoder, width, **own)
+    if spec.role not in ("pull", "third view", "second view"):
+        return base
+    return load(_AROUND[spec.role])(base, **{key: changes.get(key, value) for key, value in spec.settings.items()})

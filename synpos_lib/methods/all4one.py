@@ -54,9 +54,8 @@ class All4One(Momentum):
         neighbours: int = 5,
         queue_size: int = 98304,
         tau: tuple[float, float] = (0.99, 1.0),
-        batchnorm: str = "separate",
     ):
-        super().__init__(encoder, mlp(width, hidden, hidden, out, norm_last=True), tau=tau, batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, hidden, out, norm_last=True), tau=tau)
         self.predictor, self.centroid_predictor = (mlp(out, predictor_hidden, out) for _ in range(2))
         layer = nn.TransformerEncoderLayer(out, nhead=8, dim_feedforward=2 * out, dropout=0.1, batch_first=True)
         self.transformer = nn.TransformerEncoder(layer, num_layers=3)

@@ -31,9 +31,8 @@ class BarlowTwins(Method):
         out: int = 2048,
         lambda_: float = 0.0051,
         scale: float = 0.1,
-        batchnorm: str = "shared",
     ):
-        super().__init__(encoder, mlp(width, hidden, hidden, out), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, hidden, out))
         self.lambda_, self.scale = lambda_, scale
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:

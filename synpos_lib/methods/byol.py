@@ -27,9 +27,8 @@ class BYOL(Momentum):
         hidden: int = 4096,
         out: int = 256,
         tau: tuple[float, float] = (0.99, 1.0),
-        batchnorm: str = "separate",
     ):
-        super().__init__(encoder, mlp(width, hidden, out), tau=tau, batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, out), tau=tau)
         self.predictor = mlp(out, hidden, out)
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:

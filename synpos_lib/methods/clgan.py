@@ -1,6 +1,6 @@
-"""CL-GAN: a pair of generators makes positive pairs that are hard for the encoder, while a critic keeps them realistic.
+"""CL-GAN: two generators make positive pairs that are hard for the encoder, while a critic keeps them realistic.
 
-    min_encoder max_generators  NT-Xent(real pairs and made pairs),     made pair = (G0(n), G1(n)),  n ~ N(0, I)
+    min_encoder max_generators  NT-Xent(real and generated pairs),     generated pair = (G0(n), G1(n)),  n ~ N(0, I)
     + hinge GAN:  critic  mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(n))),   generators  -mean D(G(n))
     + (1 - progress) |G0(n) - G1(n)|^2,   which lets the pair drift apart slowly
 
@@ -9,7 +9,7 @@ https://arxiv.org/abs/2202.06464
 Differs from the reference in: no code was released, so these are our choices: networks small enough for a
 processor; one backward pass (the generators receive the contrastive gradient reversed, the critic is held
 fixed where the generators are judged); the GAN trains alone for the first tenth instead of being
-pre-trained; half as many made pairs as real ones; made images are not augmented and the critic sees the
+pre-trained; half as many generated pairs as real ones; generated images are not augmented and the critic sees the
 augmented views.
 """
 
@@ -22,12 +22,12 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import spectral_norm
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.methods.parts import Loss, Progress, processes, share
+from synpos_lib.methods.parts import Loss, Progress, processes
 from synpos_lib.methods.simclr import SimCLR, nt_xent
 
 
 class Reverse(torch.autograd.Function):
-    """The identity, with the gradient turned around: what one side lowers, the other raises."""
+    """The identity with a reversed gradient: what one side lowers, the other raises."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
@@ -66,15 +66,14 @@ class CLGAN(SimCLR):
         channels: int = 32,  # of the widest maps; generators and critic have up to four times as many
         hardness: float = 0.1,  # weight of the reversed contrastive gradient
         alone: float = 0.1,  # share of the training in which the GAN trains by itself
-        amplitude: float = 2.5,  # range of the made images, in the units of normalised images
+        amplitude: float = 2.5,  # range of the generated images, in the units of normalised images
         hidden: int = 4096,
         out: int = 256,
         temperature: float = 0.2,
-        batchnorm: str = "shared",
     ):
         if size % 8:
-            raise Problem(f"CL-GAN makes images of a multiple of 8 pixels, not {size}")
-        super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature, batchnorm=batchnorm)
+            raise Problem(f"CL-GAN generates images whose side is a multiple of 8 pixels, not {size}")
+        super().__init__(encoder, width, hidden=hidden, out=out, temperature=temperature)
         self.generator0, self.generator1 = generator(size, noise, channels), generator(size, noise, channels)
         self.generator1.load_state_dict(self.generator0.state_dict())  # the pair starts alike
         self.critic = critic(size, channels)
@@ -83,7 +82,9 @@ class CLGAN(SimCLR):
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
         pairs = max(len(views[0]) // 2, 2) * processes()
-        n = share(torch.randn(pairs, self.noise, device=views[0].device))
+        n = torch.randn(pairs, self.noise, device=views[0].device)  # all processes draw alike
+        if processes() > 1:
+            n = n.chunk(processes())[torch.distributed.get_rank()]
         fakes = [self.amplitude * g(n).float() for g in (self.generator0, self.generator1)]  # 2 x (B/2, 3, H, W)
         gan, parts = self.adversarial(views, fakes)
         if self.progress.share < self.alone:

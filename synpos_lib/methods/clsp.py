@@ -1,4 +1,4 @@
-"""CLSP: any method, plus the pull of a synthetic positive, which is the same thing in other surroundings.
+"""CLSP: any method, plus the pull of a synthetic positive, which shows the same thing in other surroundings.
 
     L = L_base(z0, z1) + lambda 1/B sum_i |z0_i - z+_i|^2,   |z| = 1
 
@@ -6,13 +6,11 @@ z+ is the projection of a synthetic image made from the anchor; gradients flow t
 negative and enters no queue. With a third augmented view of the real image as z+ this is the control
 SimCLR-aug or MoCoV2-aug; CLSP-noaug augments none of the three images. https://arxiv.org/abs/2408.16965
 
-Differs from the reference in: the poster sums over the batch, its code and this take the mean; on one
-device the released SimCLR code shares BatchNorm statistics between real and synthetic images
-(`positive_batchnorm="shared"`, as the base embeds its views), the MoCo code does not; "separate" gives the positives
-a pass of their own in any case. `phase_in` lets lambda rise from 0 to its value between two moments of the training:
-at first all embeddings are nearly the same, a pull keeps them so, and a training of a few hundred steps, unlike one
-of a hundred thousand, never gets away from there. What CLSP-noaug leaves out is not published; leaving out everything
-is our reading.
+Differs from the reference in: the poster sums over the batch, its code and this take the mean. Around SimCLR, real
+and synthetic images share their BatchNorm statistics, around MoCo they do not: both as in the released code on one
+device. `phase_in` lets lambda rise from 0 to its value between two moments of the training: at first all embeddings
+are nearly the same, a pull keeps them so, and a training of a few hundred steps, unlike one of a hundred thousand,
+never gets away from there. What CLSP-noaug leaves out is not published; leaving out everything is our reading.
 """
 
 import torch
@@ -30,7 +28,7 @@ def pull(z: Tensor, z_positive: Tensor) -> Tensor:
 
 
 class CLSP(Wrapper):
-    phase: Tensor  # the share of lambda that counts by now
+    phase: Tensor  # the share of lambda that is phased in by now
 
     def __init__(
         self,
@@ -38,12 +36,9 @@ class CLSP(Wrapper):
         *,
         pull_weight: float = 1.0,  # lambda: 1.0 for SimCLR, 0.5 (CIFAR-10) or 0.2 (CIFAR-100) for MoCo
         phase_in: tuple[float, float] = (0.0, 0.0),  # shares of the training between which lambda rises; paper: at once
-        positive_batchnorm: str = "shared",  # do positives join the pass of the real views?
     ):
         super().__init__(base)
-        if positive_batchnorm not in ("shared", "separate"):
-            raise Problem(f"unknown positive_batchnorm '{positive_batchnorm}' (choose 'shared' or 'separate')")
-        self.pull_weight, self.phase_in, self.positive_batchnorm = pull_weight, phase_in, positive_batchnorm
+        self.pull_weight, self.phase_in = pull_weight, phase_in
         self.register_buffer("phase", torch.tensor(float(phase_in[1] == 0)))
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
@@ -51,10 +46,7 @@ class CLSP(Wrapper):
             return self.base.loss(views)
         if positive is None:
             raise Problem("CLSP needs a positive for every anchor: pass positives, or set pull_weight to 0")
-        if self.positive_batchnorm == "shared":
-            z0, z1, z_positive = self.base.embed(*views, positive)
-        else:
-            z0, z1, z_positive = (*self.base.embed(*views), *self.base.embed(positive))
+        z0, z1, z_positive = self.base.embed(*views, positive)
         total, parts = self.base.compare(z0, z1, views)
         distance = pull(z0, z_positive)
         return total + self.pull_weight * self.phase * distance, {**parts, "pull": distance.detach()}

@@ -40,10 +40,9 @@ class DINO(Momentum):
         center_momentum: float = 0.9,
         tau: tuple[float, float] = (0.9995, 1.0),
         frozen: float = 0.001,  # share of the training in which the prototypes stay as they are: 1 epoch of 1000
-        batchnorm: str = "separate",
     ):
         projector = mlp(width, hidden, hidden, out, norm=False, activation=nn.GELU)
-        super().__init__(encoder, projector, tau=tau, batchnorm=batchnorm)
+        super().__init__(encoder, projector, tau=tau)
         self.tau_s, self.tau_t, self.center_momentum, self.frozen = tau_s, tau_t, center_momentum, frozen
         self.prototypes = nn.Parameter(torch.randn(prototypes, out) * 0.02)
         self.register_buffer("target_prototypes", self.prototypes.detach().clone())

@@ -36,9 +36,8 @@ class MoCoV2(Momentum):
         temperature: float = 0.2,
         queue_size: int = 32768,  # keys per view; the released runs
         tau: tuple[float, float] = (0.99, 0.999),  # momentum at the start and at the end
-        batchnorm: str = "separate",  # the released code has one pass per view
     ):
-        super().__init__(encoder, mlp(width, hidden, out, norm=False), tau=tau, batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, out, norm=False), tau=tau)
         self.temperature = temperature
         self.queue0, self.queue1 = Queue(queue_size, out), Queue(queue_size, out)
 

@@ -30,10 +30,9 @@ class MoCoV3(Momentum):
         out: int = 256,
         temperature: float = 0.2,
         tau: tuple[float, float] = (0.99, 1.0),
-        batchnorm: str = "separate",
     ):
         projector = mlp(width, hidden, out, bias=False).append(nn.BatchNorm1d(out, affine=False))
-        super().__init__(encoder, projector, tau=tau, batchnorm=batchnorm)
+        super().__init__(encoder, projector, tau=tau)
         self.predictor = mlp(out, hidden, out, bias=False)
         self.temperature = temperature
 

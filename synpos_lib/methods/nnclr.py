@@ -32,9 +32,8 @@ class NNCLR(Method):
         out: int = 256,
         temperature: float = 0.2,
         queue_size: int = 65536,
-        batchnorm: str = "shared",
     ):
-        super().__init__(encoder, mlp(width, hidden, hidden, out, norm_last=True), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, hidden, out, norm_last=True))
         self.predictor = mlp(out, predictor_hidden, out)
         self.temperature = temperature
         self.queue = Queue(queue_size, out)

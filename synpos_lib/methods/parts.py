@@ -1,4 +1,4 @@
-"""What the methods share: the embedding step, heads, momentum copies, queues, Sinkhorn, gathering."""
+"""What the methods share: the embedding step, heads, momentum copies, queues, gathering over processes."""
 
 import copy
 import functools
@@ -10,12 +10,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from synpos_lib.core.errors import Problem
 
 Loss = tuple[Tensor, dict[str, Tensor]]
 Value = TypeVar("Value")
-Network = TypeVar("Network", bound=nn.Module)
 
 
 class Method(nn.Module):
@@ -23,18 +23,17 @@ class Method(nn.Module):
 
     target_encoder: nn.Module | None  # the momentum (EMA) encoder of the methods that have one
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, *, batchnorm: str = "shared"):
+    shared_batchnorm = True  # whether batches that are embedded together share their BatchNorm statistics
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module):
         super().__init__()
-        if batchnorm not in ("shared", "separate"):
-            raise Problem(f"unknown batchnorm '{batchnorm}' (choose 'shared' or 'separate')")
         self.encoder, self.projector, self.target_encoder = encoder, projector, None
-        self.batchnorm = batchnorm  # do batches embedded together share their BatchNorm statistics?
 
     def embed(self, *batches: Tensor) -> list[Tensor]:
         """Projections of each batch of images, gathered over all processes: (B, 3, H, W) -> (B, D)."""
         if len(batches[0]) < 2:
             raise Problem("a batch of 1 is too small for BatchNorm and for contrast: use at least 2 images per process")
-        if self.batchnorm == "shared":
+        if self.shared_batchnorm:
             z = self.projector(self.encoder(torch.cat(batches))).float().chunk(len(batches))
         else:
             z = [self.projector(self.encoder(x)).float() for x in batches]
@@ -59,10 +58,7 @@ class Method(nn.Module):
 
 
 class Progress(nn.Module):
-    """The share of the training that is over: a number on the CPU, so that reading it never waits for a GPU.
-
-    It is part of a checkpoint.
-    """
+    """The share of the training that is over, as a part of checkpoints; it is read without waiting for a GPU."""
 
     share = 0.0
 
@@ -106,11 +102,10 @@ class Momentum(Method):
     """
 
     target_encoder: nn.Module
+    shared_batchnorm = False
 
-    def __init__(
-        self, encoder: nn.Module, projector: nn.Module, *, tau: tuple[float, float], batchnorm: str = "separate"
-    ):
-        super().__init__(encoder, projector, batchnorm=batchnorm)
+    def __init__(self, encoder: nn.Module, projector: nn.Module, *, tau: tuple[float, float]):
+        super().__init__(encoder, projector)
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.target_projector = copy.deepcopy(projector).requires_grad_(False)
         self.tau = tau
@@ -198,19 +193,6 @@ class Queue(nn.Module):
         return self.keys[(F.normalize(z, dim=1) @ self.keys.T).topk(k, dim=1).indices]
 
 
-@torch.no_grad()
-def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int = 3) -> Tensor:
-    """Codes Q = diag(u) exp(scores / epsilon) diag(v) with rows that sum to 1 and columns used equally.
-
-    In logarithms, so that no exponential overflows.
-    """
-    log_q = scores.float() / epsilon  # (B, K)
-    for _ in range(iterations):
-        log_q = log_q - log_q.logsumexp(0)
-        log_q = log_q - log_q.logsumexp(1, keepdim=True)
-    return log_q.exp()
-
-
 def off_diagonal(matrix: Tensor) -> Tensor:
     """The sum of the squares off the diagonal of a square matrix."""
     return matrix.square().sum() - matrix.diagonal().square().sum()
@@ -230,75 +212,11 @@ def full_precision(loss: Callable[..., Value]) -> Callable[..., Value]:
 # ----------------------------------------------------------------------------------------- processes
 
 
-class _Gather(torch.autograd.Function):
-    """Concatenate over processes; the gradients of all processes are summed on the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        ctx.batch = len(z)
-        parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, z.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        return grad[dist.get_rank() * ctx.batch :][: ctx.batch]
-
-
 def gather(z: Tensor) -> Tensor:
     """The batches of all processes, in order of rank; the batch itself when there is only one process."""
-    return _Gather.apply(z) if processes() > 1 else z
-
-
-def share(z: Tensor) -> Tensor:
-    """This process's part of something that all processes drew alike: the inverse of `gather`."""
-    return z.chunk(processes())[dist.get_rank()] if processes() > 1 else z
+    return torch.cat(all_gather(z)) if processes() > 1 else z
 
 
 def processes() -> int:
     """How many processes share this training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-class SyncedBatchNorm(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes, on any device (torch's own needs GPUs)."""
-
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-    momentum: float
-
-    def _check_input_dim(self, x: Tensor) -> None:  # (B, C) and (B, C, H, W) alike
-        pass
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or processes() == 1:
-            return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
-            wide = x.float()
-            rest, total = [0, *range(2, x.dim())], x.numel() // x.shape[1] * processes()
-            moments = torch.var_mean(wide, rest, correction=0)
-            variances, means = gather(torch.stack(moments)[None]).unbind(1)  # (processes, C)
-            mean = means.mean(0)
-            variance = (variances + (means - mean).square()).mean(0)  # within the processes and between them
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * total / (total - 1), self.momentum)
-                self.num_batches_tracked += 1
-            shape = [1, -1, *[1] * (x.dim() - 2)]
-            y = (wide - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
-            if self.affine:
-                y = y * self.weight.view(shape) + self.bias.view(shape)
-            return y.to(x.dtype)
-
-
-def synchronise_batchnorm(module: Network) -> Network:
-    """Let every BatchNorm see the batches of all processes, so that several equal one."""
-    if next(module.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for child in module.modules():
-        if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            child.__class__ = SyncedBatchNorm
-    return module

@@ -33,9 +33,8 @@ class SimCLR(Method):
         hidden: int = 4096,  # units; the released runs
         out: int = 256,
         temperature: float = 0.2,  # the released runs
-        batchnorm: str = "shared",  # the released code concatenates its views
     ):
-        super().__init__(encoder, mlp(width, hidden, out, norm=False), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, out, norm=False))
         self.temperature = temperature
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:

@@ -12,12 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synpos_lib.methods.dino import scores
-from synpos_lib.methods.parts import Loss, Method, Progress, Queue, full_precision, mlp, sinkhorn
+from synpos_lib.methods.parts import Loss, Method, Progress, Queue, full_precision, mlp
 
 
 @full_precision
 def swapped_prediction(s: Tensor, q: Tensor, *, temperature: float) -> Tensor:
     return -(q * (s / temperature).log_softmax(1)).sum(1).mean()
+
+
+@torch.no_grad()
+def sinkhorn(scores: Tensor, *, epsilon: float, iterations: int = 3) -> Tensor:
+    """Codes Q = diag(u) exp(scores / epsilon) diag(v) with rows that sum to 1 and columns used equally.
+
+    In logarithms, so that no exponential overflows.
+    """
+    log_q = scores.float() / epsilon  # (B, K)
+    for _ in range(iterations):
+        log_q = log_q - log_q.logsumexp(0)
+        log_q = log_q - log_q.logsumexp(1, keepdim=True)
+    return log_q.exp()
 
 
 class SwAV(Method):
@@ -34,9 +47,8 @@ class SwAV(Method):
         queue_size: int = 3840,  # projections per view that help to balance the codes of a small batch
         queue_from: float = 0.05,  # share of the training after which the queue is used: epoch 50 of 1000
         frozen: float = 0.002,  # share of the training in which the prototypes stay as they are: 2 epochs of 1000
-        batchnorm: str = "shared",
     ):
-        super().__init__(encoder, mlp(width, hidden, out), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, out))
         self.temperature, self.epsilon, self.queue_from, self.frozen = temperature, epsilon, queue_from, frozen
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, out), dim=1))
         self.queue0, self.queue1 = Queue(queue_size, out), Queue(queue_size, out)
@@ -55,7 +67,7 @@ class SwAV(Method):
     @torch.no_grad()
     def codes(self, s: Tensor, queue: Queue) -> Tensor:
         """Balanced assignments of the batch, together with the queue once that is in use."""
-        everything = s
+        rows = s
         if self.progress.share >= self.queue_from:
-            everything = torch.cat([s, scores(queue.keys, self.prototypes)])
-        return sinkhorn(everything, epsilon=self.epsilon)[: len(s)]
+            rows = torch.cat([s, scores(queue.keys, self.prototypes)])
+        return sinkhorn(rows, epsilon=self.epsilon)[: len(s)]

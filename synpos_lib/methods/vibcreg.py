@@ -52,11 +52,10 @@ class VIbCReg(Method):
         sim_weight: float = 25.0,
         var_weight: float = 25.0,
         cov_weight: float = 200.0,
-        batchnorm: str = "shared",
     ):
         if out % group:
             raise Problem(f"{out} features cannot be cut into groups of {group}: choose a divisor of {out}")
-        super().__init__(encoder, mlp(width, hidden, hidden, out, activation=nn.GELU), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, hidden, out, activation=nn.GELU))
         self.group = group
         self.weights = (sim_weight, var_weight, cov_weight)
 

@@ -43,9 +43,8 @@ class VICReg(Method):
         sim_weight: float = 25.0,
         var_weight: float = 25.0,
         cov_weight: float = 1.0,
-        batchnorm: str = "shared",
     ):
-        super().__init__(encoder, mlp(width, hidden, hidden, out), batchnorm=batchnorm)
+        super().__init__(encoder, mlp(width, hidden, hidden, out))
         self.weights = (sim_weight, var_weight, cov_weight)
 
     def compare(self, z0: Tensor, z1: Tensor, views: list[Tensor]) -> Loss:

@@ -3,7 +3,8 @@
     classify.train(folder, model, …, **mixing.by_name("cutmix"))
     classify.train(folder, model, …, **mixing.by_name("diffusemix", source=DiffuseMix(…)))
 
-Each is a function of a batch, (x, y, draw) -> (x, y); DiffuseMix must know which images it mixes, and is a `source`.
+Each is a function of a batch, (x, y, draw) -> (x, y), but for DiffuseMix: it looks up the edits of its images, and is a
+`source` of images.
 """
 
 from functools import partial
@@ -31,7 +32,7 @@ NAMES = (*_MIXES, "diffusemix", "diffusemix + cutmix")
 
 
 def by_name(name: str, *, encoder: nn.Module | None, fractals: Tensor, source: DiffuseMix) -> dict[str, Any]:
-    """What `classify.train` is given for this augmentation; each takes of the ingredients what it needs."""
+    """The arguments of `classify.train` for this augmentation, which uses those of the ingredients that it needs."""
     if name not in NAMES:
         raise Problem(f"unknown augmentation '{name}' ({suggest(name, NAMES)})")
     first, last = name.split(" + ")[0], name.split(" + ")[-1]

@@ -2,8 +2,8 @@
 
     x, y = cutout(x, y, draw)       # x (B, 3, H, W) in [0, 1]
 
-AugMix and RandAugment are torchvision's; these draw one chain of operations for all they are given, so a batch goes
-through them in groups of eight.
+AugMix and RandAugment are torchvision's, which draw one chain of operations for a whole batch; so a batch goes through
+them in groups of eight.
 """
 
 import torch
@@ -20,7 +20,7 @@ GROUP = 8
 def cutout(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
     """A grey square of half the image's side, centred anywhere, so part of it may fall outside.
 
-    Grey is the mean of the normalised images, the zero of the released code, whose square for CIFAR-10 has 16 pixels.
+    Grey is the zero of the released code's normalised images. Its square for CIFAR-10 has 16 pixels.
     https://arxiv.org/abs/1708.04552
     """
     height, width = x.shape[2:]
@@ -70,12 +70,12 @@ def pixmix(
     n = len(x)
     picture = unit(pictures[torch.randint(len(pictures), (n,), generator=draw)].to(x.device))
     count = torch.randint(rounds + 1, (n,), generator=draw)
-    mixed = _where(_coin(n, draw), change(x, draw), x)
+    mixed = _choose(_coin(n, draw), change(x, draw), x)
     for i in range(rounds):
-        other = _where(_coin(n, draw), change(x, draw), picture)
+        other = _choose(_coin(n, draw), change(x, draw), picture)
         a, b = (part.to(x.device)[:, None, None, None] for part in strengths(n, beta, draw))
-        both = _where(_coin(n, draw), add(mixed, other, a, b), multiply(mixed, other, a, b))
-        mixed = _where(i < count, both.clamp(0, 1), mixed)
+        both = _choose(_coin(n, draw), add(mixed, other, a, b), multiply(mixed, other, a, b))
+        mixed = _choose(i < count, both.clamp(0, 1), mixed)
     return mixed, y
 
 
@@ -98,12 +98,12 @@ def strengths(n: int, beta: float, draw: torch.Generator) -> tuple[Tensor, Tenso
 
 def change(x: Tensor, draw: torch.Generator) -> Tensor:
     """One of nine operations for each image, with strength uniform in 0.1 to 3 of 10."""
-    which = torch.randint(len(OPERATIONS), (len(x),), generator=draw)
+    number = torch.randint(len(OPERATIONS), (len(x),), generator=draw)
     level = 0.1 + 2.9 * torch.rand(len(x), generator=draw)
     sign = torch.where(_coin(len(x), draw), -1.0, 1.0)
     out = x.clone()
     for i, operation in enumerate(OPERATIONS):
-        rows = (which == i).nonzero()[:, 0]
+        rows = (number == i).nonzero()[:, 0]
         if len(rows):
             out[rows.to(x.device)] = operation(x[rows.to(x.device)], level[rows], sign[rows])
     return out
@@ -171,5 +171,5 @@ def _coin(n: int, draw: torch.Generator) -> Tensor:
     return torch.rand(n, generator=draw) < 0.5
 
 
-def _where(chosen: Tensor, this: Tensor, that: Tensor) -> Tensor:
-    return torch.where(chosen.to(this.device)[:, None, None, None], this, that)
+def _choose(chosen: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    return torch.where(chosen.to(first.device)[:, None, None, None], first, second)

@@ -3,10 +3,10 @@
     I_hat = edit(I, prompt),   H = M I + (1 - M) I_hat,   A = (1 - lambda) H + lambda F,   label(A) = label(I)
 
 Islam et al., CVPR 2024, https://arxiv.org/abs/2405.14881. Released code: https://github.com/khawar-islam/diffuseMix.
-The edits come from a generator (`diffusion.edits`) and are kept in a store, one candidate for each prompt; everything
-else is done while training. Paper and code differ, and so both are here: `halves` is the paper's mask, `seam` the
-code's. Differs from both in: an image is mixed with probability `share`, afresh each time it is seen (paper: one
-mixed image beside each original; code: one for each prompt), and what is blank is what shows nothing (`blank`).
+The edits come from a generator (`diffusion.edits`) and lie in a store, one candidate for each prompt; the other steps
+are part of the training. Paper and code differ in the mask: `halves` is the paper's, `seam` the code's. Differs from
+both in: an image is mixed with probability `share`, anew in every epoch (paper: one mixed image beside each original;
+code: one for each prompt), and in which edits count as blank (`blank`).
 """
 
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def blend(hybrid: Tensor, fractal: Tensor, weight: float = 0.2) -> Tensor:
 
 
 def blank(images: Tensor) -> Tensor:
-    """Which of the images show nothing, whatever its colour: nearly all pixels are nearly the same. (B,) bool
+    """Which images show nothing but one colour, whatever it is: nearly all pixels are nearly the same. (B,) bool
 
     The released code means to reject black images and rejects white ones: it looks at the wrong end of the histogram.
     """
@@ -89,7 +89,7 @@ def stages(
     masks: Masks = halves,
     weight: float = 0.2,
 ) -> dict[str, Tensor]:
-    """Images on their way from the original to what is trained on; a blank edit is replaced by its original."""
+    """The image after each step, from the original to the blended one; a blank edit is replaced by its original."""
     edited = torch.where(blank(edited)[:, None, None, None], original, edited)
     n, _, height, width = original.shape
     hybrid = concatenate(original, edited, masks(n, height, width, draw))
@@ -98,7 +98,7 @@ def stages(
 
 
 class DiffuseMix:
-    """Where a training loop takes its images from: each as it is, or mixed.
+    """A source of training images: each as it is, or mixed.
 
     source(rows, draw) -> uint8 (B, 3, H, W) of these training images
     """
@@ -111,7 +111,7 @@ class DiffuseMix:
         *,
         masks: str = "halves",  # of MASKS; the paper's. The released code's: seam
         weight: float = 0.2,  # of the fractal; the paper's and the code's
-        share: float = 0.5,  # of the images are mixed: the paper's set, one mixed image beside each original
+        share: float = 0.5,  # of mixed images: as in the paper's set, one mixed image beside each original
     ):
         if masks not in MASKS:
             raise Problem(f"unknown masks '{masks}' ({suggest(masks, MASKS)})")

@@ -1,7 +1,7 @@
 """Fractals to blend in: iterated function systems and escape-time sets, drawn as batches from a seed.
 
-    images = fractals.draw(1000, 32, seed=0)        # uint8 (1000, 3, 32, 32), every other one of each kind
-    images = fractals.from_folder(path, 32)         # or a folder of pictures of your own
+    images = fractals.draw(1000, 32, seed=0)        # uint8 (1000, 3, 32, 32), both kinds in turn
+    images = fractals.load("~/art", 32)             # or a folder of pictures of your own
 
 DiffuseMix takes fractal art from a collection that PixMix and IPMix distribute; these stand in for it.
 """
@@ -16,13 +16,8 @@ from torch import Tensor
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 
-FINER = 2  # pictures are drawn so many times larger and averaged, against jagged edges
+SCALE = 2  # pictures are drawn this many times larger and averaged, against jagged edges
 BATCH = 64  # drawn at once, so that they stay in the processor's cache
-
-
-def load(folder: str, size: int, *, n: int = 1000) -> Tensor:
-    """The pictures of a folder, or n drawn ones where the folder's name is empty."""
-    return from_folder(folder, size) if folder else draw(n, size)
 
 
 def draw(n: int, size: int, *, seed: int = 0) -> Tensor:
@@ -30,20 +25,21 @@ def draw(n: int, size: int, *, seed: int = 0) -> Tensor:
     batches = []
     for i in range(0, n, BATCH):
         rng = runtime.generator(seed, "fractals", i)
-        kinds = function_systems(BATCH // 2, FINER * size, rng), escape_times(BATCH // 2, FINER * size, rng)
-        batches.append(F.avg_pool2d(torch.stack(kinds, 1).flatten(0, 1), FINER)[: n - i])
+        kinds = function_systems(BATCH // 2, SCALE * size, rng), escape_times(BATCH // 2, SCALE * size, rng)
+        batches.append(F.avg_pool2d(torch.stack(kinds, 1).flatten(0, 1), SCALE)[: n - i])
     return torch.cat(batches).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def from_folder(folder: str | Path, size: int) -> Tensor:
-    """Every picture below a folder, its shorter side resized and its centre cut out: uint8 (n, 3, size, size)."""
+def load(folder: str, size: int, *, n: int = 1000) -> Tensor:
+    """Every picture below a folder, resized and cropped to its centre; n drawn ones without a folder."""
+    if not folder:
+        return draw(n, size)
     from PIL import Image, ImageOps
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     from synpos_lib.data.decoded import SUFFIXES
 
-    folder = Path(folder).expanduser()
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
+    paths = [path for path in sorted(Path(folder).expanduser().rglob("*")) if path.suffix.lower() in SUFFIXES]
     if not paths:
         raise Problem(f"no fractal pictures in {folder}: give a folder with some, or leave it empty to draw them")
     pictures = []
@@ -62,8 +58,9 @@ def from_folder(folder: str | Path, size: int) -> Tensor:
 def function_systems(n: int, size: int, rng: torch.Generator, *, maps: int = 4, steps: int = 160) -> Tensor:
     """The attractors of random contractions x -> A_k x + b_k, coloured by the maps that led there: (n, 3, size, size).
 
-    The chaos game: `size` points per picture jump by maps taken at random; where they land is counted. Each map has
-    its own place on the palette, and a point keeps half of its colour at every jump, so nearby paths look alike.
+    The chaos game: `size` points per picture jump by maps taken at random; the landings in each pixel are counted.
+    Each map has its own place on the palette, and a point keeps half of its colour at every jump, so that similar paths
+    look alike.
     """
     matrix, offset = _contractions(n, maps, rng)
     hue = torch.rand(n, maps, generator=rng)
@@ -86,8 +83,8 @@ def function_systems(n: int, size: int, rng: torch.Generator, *, maps: int = 4, 
             tint.index_add_(0, cell, colour[inside])
     count, tint = (part.view(n, 1, size, size) for part in (count, tint / count.clamp_min(1)))
     light = (1 + count).log() / (1 + count.amax((2, 3), keepdim=True)).log()
-    ground = 0.45 * _palette(_waves(n, size, rng), rng)
-    return torch.lerp(ground, _palette(tint, rng), light.sqrt())
+    background = 0.45 * _palette(_waves(n, size, rng), rng)
+    return torch.lerp(background, _palette(tint, rng), light.sqrt())
 
 
 def _contractions(n: int, maps: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -118,7 +115,7 @@ def escape_times(n: int, size: int, rng: torch.Generator, *, steps: int = 48) ->
         far = z.abs()
         out = (far > 16) & (time == steps)
         time[out] = step + 1 - torch.log2(far[out].log() / math.log(16.0)).clamp(0, 1)
-        z = torch.where(far > 16, 0, z)  # it is gone; keep the numbers small
+        z = torch.where(far > 16, 0, z)  # it has escaped: keep the numbers small
     value = (time / steps)[:, None].clamp(0, 1) ** 0.4
     inside = (time == steps)[:, None]
     return torch.where(inside, 0.3, 1.0) * _palette(1.7 * value, rng)
@@ -130,11 +127,11 @@ def escape_times(n: int, size: int, rng: torch.Generator, *, steps: int = 48) ->
 def _palette(value: Tensor, rng: torch.Generator) -> Tensor:
     """Colours of values (n, 1, H, W): 0.5 + 0.5 cos(2 pi (f value + p)), with f and p of each picture and channel."""
     n = len(value)
-    often = 0.6 + 0.8 * torch.rand(n, 3, 1, 1, generator=rng)
+    frequency = 0.6 + 0.8 * torch.rand(n, 3, 1, 1, generator=rng)
     phase = torch.rand(n, 1, 1, 1, generator=rng) + 0.45 * torch.rand(n, 3, 1, 1, generator=rng)
-    return 0.5 + 0.5 * torch.cos(2 * math.pi * (often * value + phase))
+    return 0.5 + 0.5 * torch.cos(2 * math.pi * (frequency * value + phase))
 
 
 def _waves(n: int, size: int, rng: torch.Generator) -> Tensor:
-    """A smooth random field for the ground: (n, 1, size, size)."""
+    """A smooth random field for the background: (n, 1, size, size)."""
     return F.interpolate(torch.rand(n, 1, 3, 3, generator=rng), size, mode="bicubic", align_corners=True)

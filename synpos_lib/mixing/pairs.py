@@ -1,9 +1,9 @@
 """Mixing two images of a batch, and their labels with them.
 
-    x, y = mixup(x, y, draw)        # x (B, 3, H, W) in [0, 1], y (B, C) how much of each class, draw a random generator
+    x, y = mixup(x, y, draw)        # x (B, 3, H, W) in [0, 1], y (B, C) shares of the classes, draw: a generator
 
-Everything here is drawn on the processor. MixUp and CutMix are torchvision's, one lambda and one box per batch; of
-CutMix, SaliencyMix and Guided-SR half of the batches, at random, stay as they are, as in the released codes for CIFAR.
+Everything is drawn on the processor. MixUp and CutMix are torchvision's, with one lambda and one box per batch. CutMix,
+SaliencyMix and Guided-SR leave half of the batches as they are, at random, as in the released codes for CIFAR.
 """
 
 from collections.abc import Iterator
@@ -60,11 +60,11 @@ def manifold_mixup(x: Tensor, y: Tensor, draw: torch.Generator, encoder: nn.Modu
     if layer == 0:
         return mixed(x), mixed(y)
 
-    def once(module: nn.Module, inputs: Any, h: Tensor) -> Tensor:
+    def mix_once(module: nn.Module, inputs: Any, h: Tensor) -> Tensor:
         handle.remove()
         return mixed(h)
 
-    handle = stages(encoder)[layer - 1].register_forward_hook(once)
+    handle = stages(encoder)[layer - 1].register_forward_hook(mix_once)
     return x, mixed(y)
 
 
@@ -72,7 +72,7 @@ def saliencymix(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Te
     """CutMix whose box is centred on the most salient pixel of x_b.  https://arxiv.org/abs/2006.01791
 
     Differs from the released code in: saliency is the spectral residual (there: OpenCV's fine-grained one, which the
-    paper found best), and every image has a box around its own pixel (there: one box for the batch).
+    paper found best), and every image has a box around the pixel of its own partner (there: one box for the batch).
     """
     if _half_of_the_time(draw):
         return x, y
@@ -88,13 +88,13 @@ def saliencymix(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Te
 
 def boxes(centre: tuple[Tensor, Tensor], reach: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Which pixels lie in [centre - reach, centre + reach), by row and column: (B,), (B,) -> (B, 1, H, W) bool."""
-    away = [torch.arange(n, device=c.device) - c[:, None] for c, n in zip(centre, size, strict=True)]
-    rows, columns = ((d >= -r) & (d < r) for d, r in zip(away, reach, strict=True))
+    distances = [torch.arange(n, device=c.device) - c[:, None] for c, n in zip(centre, size, strict=True)]
+    rows, columns = ((d >= -r) & (d < r) for d, r in zip(distances, reach, strict=True))
     return (rows[:, :, None] & columns[:, None])[:, None]
 
 
 def guided_sr(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Every pixel is shared in proportion to its saliency s in the two images, which are paired to disagree.
+    """Every pixel is mixed in proportion to its saliency s in two images, which are salient in different places.
 
         m = s_a / (s_a + s_b),   x <- m x_a + (1 - m) x_b,   y <- mean(m) y_a + (1 - mean(m)) y_b
 
@@ -104,7 +104,7 @@ def guided_sr(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tens
         return x, y
     s = saliency(x)
     s = s / s.sum((1, 2), keepdim=True)
-    other = disagreeing_pairs(torch.cdist(s.flatten(1), s.flatten(1))).to(x.device)
+    other = distant_partners(torch.cdist(s.flatten(1), s.flatten(1))).to(x.device)
     m = (s / (s + s[other]).clamp_min(1e-12))[:, None]  # (B, 1, H, W)
     share = m.mean((1, 2, 3))[:, None]
     return m * x + (1 - m) * x[other], share * y + (1 - share) * y[other]
@@ -113,17 +113,17 @@ def guided_sr(x: Tensor, y: Tensor, draw: torch.Generator) -> tuple[Tensor, Tens
 def saliency(x: Tensor) -> Tensor:
     """Spectral residual: |F⁻¹ exp(L - mean₃ₓ₃ L + i phase)|, L = log |F|, blurred (7 × 7, sigma 3): (B, H, W).
 
-    What the spectrum has beyond its own local mean stands out.  Hou & Zhang 2007, https://doi.org/10.1109/CVPR.2007.383267
+    What exceeds the spectrum's local mean is salient.  Hou & Zhang 2007, https://doi.org/10.1109/CVPR.2007.383267
     """
     spectrum = torch.fft.fft2(v2.functional.rgb_to_grayscale(x.float()))  # (B, 1, H, W)
     level = spectrum.abs().clamp_min(1e-5).log()
     residual = level - F.avg_pool2d(F.pad(level, [1] * 4, mode="replicate"), 3, 1)
-    stands_out = torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs()
-    return v2.functional.gaussian_blur(stands_out, [7, 7], [3.0, 3.0])[:, 0]
+    salience = torch.fft.ifft2(torch.polar(residual.exp(), spectrum.angle())).abs()
+    return v2.functional.gaussian_blur(salience, [7, 7], [3.0, 3.0])[:, 0]
 
 
-def disagreeing_pairs(distance: Tensor) -> Tensor:
-    """Who is mixed with whom, greedily: a round trip through all images that goes to the farthest one left. (B,)"""
+def distant_partners(distance: Tensor) -> Tensor:
+    """Each image's partner: a round trip through all images that always goes to the farthest one left. (B,)"""
     far = distance.double().cpu().clone().fill_diagonal_(-1)
     other = torch.empty(len(far), dtype=torch.int64)
     start = here = int(far.argmax()) // len(far)

@@ -2,8 +2,8 @@
 
     run = train(folder, model, images, {"what": labels}, {"images": fingerprint}, **SETTINGS["cifar"])
 
-What is mixed comes from outside: `source` says which image stands in for a training image, `mix` changes a whole batch
-and its labels.
+Mixing comes from outside: `source` returns the image to use for each training image, `mix` changes a whole batch and
+its labels.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from synpos_lib.train import optim
 
 CODE = ("synpos_lib.train.classify", "synpos_lib.train.encoders")
 
-Source = Callable[[Tensor, torch.Generator], Tensor]  # rows -> the images that stand for them
+Source = Callable[[Tensor, torch.Generator], Tensor]  # rows -> the images to use for them
 Mix = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]  # x, y -> x, y
 
 
@@ -38,7 +38,7 @@ class Settings:
     learning_rate: float = 2e-3
     decay: float = 0.05
     steps_at: tuple[float, ...] = ()  # shares of the training after which the rate falls to a tenth; none: one cycle
-    shift: float = 1 / 16  # of the side: how far images are moved at most
+    shift: float = 1 / 16  # the longest move, as a share of the side
     noise: float = 0.1  # strength of the noise, so that a judge does not mind a sampler's grain
     seed: int = 0
 
@@ -88,7 +88,7 @@ def train(
     save_every: int = 1,  # epochs between checkpoints
     **options: Any,  # as in Settings
 ) -> Run:
-    """Fit every head by cross-entropy, with flips and small shifts; `config` says what images and mixing are."""
+    """Fit every head by cross-entropy, with flips and small shifts; `config` identifies the images and the mixing."""
     settings = Settings(**options)
     if settings.batch > len(images):
         raise Problem(f"a batch of {settings.batch} is more than the {len(images)} images: choose a smaller one")
@@ -135,45 +135,45 @@ def train(
 def _batches(
     images: Tensor, soft: Tensor, source: Source | None, mix: Mix | None, settings: Settings, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images and labels of an epoch, as the network sees them: chosen, moved, mixed and noisy."""
-    where, draw = runtime.device(), runtime.generator(settings.seed, "classify", epoch)
+    """The batches of an epoch as the network sees them: flipped, moved, mixed and noisy images, and their labels."""
+    device, draw = runtime.device(), runtime.generator(settings.seed, "classify", epoch)
     order = torch.randperm(len(images), generator=draw).split(settings.batch)
     for rows in order[: len(images) // settings.batch]:
-        x = (images[rows] if source is None else source(rows, draw)).to(where)
-        x, y = jitter(unit(x), settings.shift, draw), soft[rows].to(where)
+        x = (images[rows] if source is None else source(rows, draw)).to(device)
+        x, y = jitter(unit(x), settings.shift, draw), soft[rows].to(device)
         if mix is not None:
             x, y = mix(x, y, draw)
         if settings.noise:
             level = settings.noise / 2 * torch.rand(len(x), 1, 1, 1, generator=draw)
-            x = x + (level * torch.randn(x.shape, generator=draw)).to(where)
+            x = x + (level * torch.randn(x.shape, generator=draw)).to(device)
         yield x, y
 
 
 def _modules(*functions: Callable | None) -> tuple[str, ...]:
-    """Where in the library the mixing comes from: a result depends on that code too."""
+    """The modules that the mixing comes from: a result depends on their code too."""
     return tuple(sorted({getattr(function, "func", function).__module__ for function in functions if function}))
 
 
 def jitter(images: Tensor, shift: float, draw: torch.Generator) -> Tensor:
     """Flip half of the images and move each by up to a share of its side, mirrored at the border: float images."""
-    (n, channels, height, width), where = images.shape, images.device
-    flip = (torch.rand(n, generator=draw) < 0.5).to(where)
+    (n, channels, height, width), device = images.shape, images.device
+    flip = (torch.rand(n, generator=draw) < 0.5).to(device)
     images = torch.where(flip[:, None, None, None], images.flip(3), images)
     reach = round(shift * min(height, width))
-    dy, dx = torch.randint(0, 2 * reach + 1, (2, n, 1, 1, 1), generator=draw).to(where)
-    y, x = dy + torch.arange(height, device=where)[:, None], dx + torch.arange(width, device=where)
-    row, channel = torch.arange(n, device=where)[:, None, None, None], torch.arange(channels, device=where)
+    dy, dx = torch.randint(0, 2 * reach + 1, (2, n, 1, 1, 1), generator=draw).to(device)
+    y, x = dy + torch.arange(height, device=device)[:, None], dx + torch.arange(width, device=device)
+    row, channel = torch.arange(n, device=device)[:, None, None, None], torch.arange(channels, device=device)
     return F.pad(images, [reach] * 4, mode="reflect")[row, channel[:, None, None], y, x]
 
 
 @torch.inference_mode()
 def predict(model: Classifier, images: Tensor, batch: int = 500) -> dict[str, Tensor]:
     """Probabilities (N, classes) of each factor, and the encoder's features (N, D) under 'features'."""
-    where = next(model.parameters()).device
+    device = next(model.parameters()).device
     parts: dict[str, list[Tensor]] = {name: [] for name in ("features", *model.heads)}
     for chunk in images.split(batch):
-        with runtime.autocast(where):
-            z = model.features(unit(chunk.to(where)))
+        with runtime.autocast(device):
+            z = model.features(unit(chunk.to(device)))
             logits = {factor: head(z) for factor, head in model.heads.items()}
         parts["features"].append(z.float().cpu())
         for factor, values in logits.items():

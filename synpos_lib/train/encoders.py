@@ -120,14 +120,14 @@ ENCODERS = {
 
 
 def by_name(name: str) -> tuple[nn.Module, int]:
-    """The encoder of that name, and how many features it has."""
+    """The encoder of that name, and its width."""
     if name not in ENCODERS:
         raise Problem(f"unknown encoder '{name}' ({suggest(name, ENCODERS)})")
     return ENCODERS[name]()
 
 
 def stages(encoder: nn.Module) -> list[nn.Module]:
-    """The parts after which hidden features may be mixed: the residual stages, coarser and coarser."""
+    """The parts after which hidden features may be mixed: the residual stages, from fine to coarse maps."""
     parts = dict(encoder.named_children())
     if "layer1" in parts:  # torchvision's
         return [parts[f"layer{i}"] for i in (1, 2, 3, 4)]

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once and kept; nothing of the encoder changes, nor any random state."""
+"""Features of a frozen encoder: its weights, its modes and the random state stay as they are."""
 
 from dataclasses import dataclass
 
@@ -20,17 +20,17 @@ class Frozen:
 
     def __call__(self, images: Tensor, *, flip: bool = False, batch: int = 500) -> Tensor:
         """Features of images as they are, or mirrored: uint8 (N, 3, H, W) -> (N, D) float32 on the processor."""
-        where = next(self.network.parameters()).device
+        device = next(self.network.parameters()).device
         modes = [(module, module.training) for module in self.network.modules()]
         self.network.eval()
         try:
-            with torch.no_grad(), runtime.autocast(where):
-                parts = [self._encode(chunk, flip, where) for chunk in images.split(batch)]
+            with torch.no_grad(), runtime.autocast(device):
+                parts = [self._encode(chunk, flip, device) for chunk in images.split(batch)]
         finally:
             for module, training in modes:
                 module.training = training
         return torch.cat(parts)
 
-    def _encode(self, images: Tensor, flip: bool, where: torch.device) -> Tensor:
-        x = views.normalize(images.to(where), self.mean, self.std)
+    def _encode(self, images: Tensor, flip: bool, device: torch.device) -> Tensor:
+        x = views.normalize(images.to(device), self.mean, self.std)
         return self.network(x.flip(3) if flip else x).float().cpu()

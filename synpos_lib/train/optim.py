@@ -47,7 +47,7 @@ class LARS(torch.optim.Optimizer):
 def make(
     name: str, module: nn.Module, *, learning_rate: float, weight_decay: float, nesterov: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimiser of that name for everything in the module that learns."""
+    """The optimiser of that name for all trainable weights of the module."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if name == "lars":
         return LARS(parameters, learning_rate, weight_decay=weight_decay)

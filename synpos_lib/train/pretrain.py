@@ -5,14 +5,13 @@
 
 Everything random is drawn from the seed and the epoch, for the whole batch (but for dropout and the pairs of feature
 transformation): a run that was killed goes on as if it had not been, and several processes compute what one would.
-Within an epoch nothing waits for a GPU: images and positives are on it if they fit, and what is random is drawn there.
+Within an epoch nothing waits for a GPU: images and positives are on it if they fit, and random numbers are drawn there.
 Labels only reach the probe and SupCon. The learning rate changes every step, where the released code changes it
 every epoch.
 """
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,18 +28,18 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data import views
-from synpos_lib.data.images import Images
-from synpos_lib.methods.parts import Loss, Method, Wrapper, synchronise_batchnorm
+from synpos_lib.data.images import Images, images_fingerprint
+from synpos_lib.methods.parts import Loss, Method, Wrapper
 from synpos_lib.train import encoders, optim
 from synpos_lib.train.frozen import Frozen
 
-Probe = Callable[[Frozen], Mapping[str, float | str]]  # what an encoder is worth; a "warning" among it is printed
-OnEpoch = Callable[[list[dict]], None]  # sees the metrics of all epochs so far
+Probe = Callable[[Frozen], Mapping[str, float | str]]  # measures of an encoder; a "warning" among them is printed
+OnEpoch = Callable[[list[dict]], None]  # receives the metrics of all epochs so far
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a run is; everything left at None comes from the method's recipe."""
+    """What sets a run apart; None stands for the value in the method's recipe."""
 
     method: str = "clsp-simclr"
     encoder: str = "small"
@@ -70,15 +69,16 @@ def pretrain(
     """Train, continue or reuse the run of this configuration on these images; only the first process gets the run.
 
     `images` are as from `data.catalog.load`, `positives` (N, K, 3, H, W) as from `data.positives.read`. `probe`,
-    such as `evaluate.probes.knn_probe`, is asked every `probe_every` epochs.
+    such as `evaluate.probes.knn_probe`, measures the encoder every `probe_every` epochs.
     """
-    recipe = methods.recipe(config.method)
+    recipe = resolved(config)
     _check(config, recipe, images, positives)
     here = processes()
     description = {
         **dataclasses.asdict(config),
+        "recipe": dataclasses.asdict(recipe),
         "images": images.fingerprint,
-        "positives": _digest(positives) if positives is not None and recipe.needs_positives else None,
+        "positives": images_fingerprint(positives) if positives is not None and recipe.needs_positives else None,
     }
     code = ("synpos_lib.train.pretrain", *recipe.modules)
     opening: contextlib.AbstractContextManager[Run | None] = contextlib.nullcontext()
@@ -86,6 +86,19 @@ def pretrain(
         if not here.from_first(run is not None and run.done):
             Training(config, images, positives, here).train(run, probe, on_epoch)
     return run
+
+
+def resolved(config: Config) -> methods.Recipe:
+    """The method's recipe, with what the configuration sets in its place."""
+    recipe = methods.recipe(config.method)
+    return dataclasses.replace(
+        recipe,
+        optimizer=config.optimizer or recipe.optimizer,
+        learning_rate=config.learning_rate or recipe.learning_rate * config.batch / recipe.batch,
+        batch=config.batch,
+        weight_decay=recipe.weight_decay if config.weight_decay is None else config.weight_decay,
+        views=config.views or recipe.views,
+    )
 
 
 def load_encoder(run: Run) -> Frozen:
@@ -109,7 +122,7 @@ def _frozen(config: Config, method: Method | Wrapper, width: int) -> Frozen:
 
 
 def config_of(run: Run) -> Config:
-    """The configuration that a run was made with."""
+    """The configuration of a run."""
     return Config(**{field.name: run.config[field.name] for field in dataclasses.fields(Config)})
 
 
@@ -123,37 +136,35 @@ class Training:
     """One process's part of a training."""
 
     def __init__(self, config: Config, images: Images, positives: Tensor | None, here: Processes):
-        self.config, self.recipe, self.here = config, methods.recipe(config.method), here
+        self.config, self.recipe, self.here = config, resolved(config), here
         self.images, self.labels = images.images, images.labels if self.recipe.needs_labels else None
         self.positives = positives if self.recipe.needs_positives else None  # (N, K, 3, H, W)
         if runtime.fits(self.images.nbytes + (0 if self.positives is None else self.positives.nbytes), here.device):
             self.images = self.images.to(here.device)
             self.labels = None if self.labels is None else self.labels.to(here.device)
             self.positives = None if self.positives is None else self.positives.to(here.device)
-        self.augmentations = [views.by_name(name) for name in config.views or self.recipe.views]
+        self.augmentations = [views.by_name(name) for name in self.recipe.views]
         self.mean, self.std = views.NORMALIZATION[config.normalization]
         self.steps = len(images) // config.batch
         runtime.seed_all(config.seed)
         self.method, self.width = build(config)
         self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
-            self.method = synchronise_batchnorm(self.method)
-        self.learning_rate = config.learning_rate or self.recipe.learning_rate * config.batch / self.recipe.batch
-        decay = self.recipe.weight_decay if config.weight_decay is None else config.weight_decay
-        optimizer = config.optimizer or self.recipe.optimizer
-        self.optimizer = optim.make(optimizer, self.method, learning_rate=self.learning_rate, weight_decay=decay)
+            self.method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
+        rate, decay = self.recipe.learning_rate, self.recipe.weight_decay
+        self.optimizer = optim.make(self.recipe.optimizer, self.method, learning_rate=rate, weight_decay=decay)
         self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)
         if self.compiled:
             for encoder in filter(None, (self.method.encoder, self.method.target_encoder)):
                 encoder.compile()
 
     def train(self, run: Run | None = None, probe: Probe | None = None, on_epoch: OnEpoch | None = None) -> None:
-        """Train the epochs that are left; the run and what is done with it are the first process's."""
+        """Train the epochs that are left; only the first process has a run, and probes and logs."""
         config, first = self.config, self._restore(run)
         rows = run.metrics() if run else []
         epochs: Iterable[int] = range(first, config.epochs)
         for epoch in runtime.progress(epochs, f"{run.name}: epochs") if run and not runtime.in_batch() else epochs:
-            since = time.monotonic()
+            start = time.monotonic()
             losses, parts = self._epoch(epoch)
             if run is None:
                 continue
@@ -161,9 +172,9 @@ class Training:
             done, last = epoch + 1, epoch + 1 == config.epochs
             row = {"epoch": done, "loss": losses.mean().item(), **parts}
             if probe is not None and (last or done % config.probe_every == 0):
-                row |= self.ask(probe)
+                row |= self.measure(probe)
             row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-            row["images_per_second"] = round(self.steps * config.batch / (time.monotonic() - since), 1)
+            row["images_per_second"] = round(self.steps * config.batch / (time.monotonic() - start), 1)
             row = {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}
             run.log(**row)
             rows.append(row)
@@ -173,8 +184,8 @@ class Training:
             if last or done % config.save_every == 0:
                 run.save(self._state(done))
         if run is not None:
-            passing = ("epoch", "learning_rate", "images_per_second")
-            run.finish(**{key: v for key, v in rows[-1].items() if key not in passing}, epochs=config.epochs)
+            excluded = ("epoch", "learning_rate", "images_per_second")
+            run.finish(**{key: v for key, v in rows[-1].items() if key not in excluded}, epochs=config.epochs)
 
     # ---------------------------------------------------------------------------------------- one epoch
 
@@ -189,7 +200,7 @@ class Training:
         for i in range(self.steps):
             step = epoch * self.steps + i
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * optim.warmup_cosine(step, total_steps, warmup * self.steps)
+                group["lr"] = self.recipe.learning_rate * optim.warmup_cosine(step, total_steps, warmup * self.steps)
             batch = slice(i * config.batch, (i + 1) * config.batch)
             loss, part = self.step(rows[batch], candidates[batch], draw)
             self.method.after_step((step + 1) / total_steps)
@@ -217,33 +228,33 @@ class Training:
         return loss.detach(), parts
 
     def inputs(self, rows: Tensor, candidates: Tensor, draw: torch.Generator) -> tuple:
-        """What the method is given, for this process's share of a batch: two views, and what its role needs."""
-        size, where, role = self.images.shape[2:], self.here.device, self.recipe.role
+        """The arguments of the method's loss for the process's share of a batch: two views, and what its role needs."""
+        size, device, role = self.images.shape[2:], self.here.device, self.recipe.role
         augmentations = (*self.augmentations, self.augmentations[1])
         transforms = [
-            views.draw(len(rows), augmentation, size[0], size[1], draw, where) for augmentation in augmentations
+            views.draw(len(rows), augmentation, size[0], size[1], draw, device) for augmentation in augmentations
         ]
         share = len(rows) // self.here.count
-        mine = slice(self.here.rank * share, (self.here.rank + 1) * share)
-        rows, candidates = rows[mine], candidates[mine]
-        real = self.images[rows].to(where, non_blocking=True)
+        own = slice(self.here.rank * share, (self.here.rank + 1) * share)
+        rows, candidates = rows[own], candidates[own]
+        real = self.images[rows].to(device, non_blocking=True)
         synthetic = real
         if self.positives is not None:
-            synthetic = self.positives[rows, candidates.clamp_min(0)].to(where, non_blocking=True)
+            synthetic = self.positives[rows, candidates.clamp_min(0)].to(device, non_blocking=True)
         if role in ("both views", "unpaired"):
-            paired = (candidates >= 0).to(where, non_blocking=True)
+            paired = (candidates >= 0).to(device, non_blocking=True)
             real = torch.where(paired[:, None, None, None], synthetic, real)
-        pair = [views.apply(real, view.part(mine), self.mean, self.std) for view in transforms[:2]]
+        pair = [views.apply(real, view.part(own), self.mean, self.std) for view in transforms[:2]]
         if self.labels is not None:
-            return pair, None, self.labels[rows].to(where, non_blocking=True)
+            return pair, None, self.labels[rows].to(device, non_blocking=True)
         if role in ("pull", "second view", "third view"):
-            return pair, views.apply(synthetic, transforms[2].part(mine), self.mean, self.std)
+            return pair, views.apply(synthetic, transforms[2].part(own), self.mean, self.std)
         return (pair,)
 
     # ---------------------------------------------------------------------------------- state and messages
 
-    def ask(self, probe: Probe) -> Mapping[str, float | str]:
-        """The probe's answer about the online encoder as it is now, from a random state of its own."""
+    def measure(self, probe: Probe) -> Mapping[str, float | str]:
+        """The probe's measures of the online encoder as it is now, with a random state of their own."""
         eager = torch.compiler.set_stance("force_eager") if self.compiled else contextlib.nullcontext()
         with runtime.own_randomness(0), eager:
             return probe(Frozen(self.method.encoder, self.width, self.mean, self.std))
@@ -307,10 +318,3 @@ def _check(config: Config, recipe: methods.Recipe, images: Images, positives: Te
             f"the positives are for {positives.shape[0]} images of {positives.shape[3]}×{positives.shape[4]} pixels, "
             f"not for these {len(images)} of {height}×{width}: make them from these images"
         )
-
-
-def _digest(positives: Tensor) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for start in range(0, len(positives), 1000):
-        digest.update(positives[start : start + 1000].contiguous().numpy().data)
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from synpos_lib.core import files, fingerprint, runtime
+from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.lab import parameters
 from synpos_lib.workflow import marks, pages, planner, profiles, watch
@@ -79,7 +79,7 @@ def job_fingerprint(notebook: str, values: dict) -> str:
     """Fingerprint of a notebook's code (its parameters are compared by value) and of all that decides what it shows."""
     source = "\n".join(parameters.code_cells(notebook))
     names = [name for value in values.values() for name in (value if isinstance(value, list) else [value])]
-    return fingerprint.source_fingerprint(source, parameters.method_modules(source, names), display=True)
+    return parameters.code_fingerprint(source, names, display=True)
 
 
 def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:

@@ -9,7 +9,6 @@ import torch
 from pretend_card import CUDA, PretendCard, on_a_pretend_card
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.core.processes import Processes
 from synpos_lib.data.images import Images
@@ -18,10 +17,11 @@ from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import PAPER, UNet
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.methods.table import METHODS
 from synpos_lib.train import pretrain
 
 HERE = Processes(0, 1, CUDA)
-BASES = [name for name, recipe in methods.METHODS.items() if recipe.role == "none"]
+BASES = [name for name, recipe in METHODS.items() if recipe.role == "none"]
 ROLES = ["clsp-simclr", "simclr-aug", "mixdiff-simclr", "synthetic-simclr", "adainf-simclr"]
 
 

@@ -1,10 +1,12 @@
 """What a recorded number depends on: the cells and modules that compute it, not those that draw."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
+from synpos_lib import methods
 from synpos_lib.core import fingerprint
 from synpos_lib.lab import parameters, recorded
 
@@ -81,14 +83,20 @@ def test_no_table_of_a_notebook_is_left_out(name):
 
 
 def test_methods_that_a_notebook_builds_by_name_count():
-    swav = "synpos_lib.methods.swav"
-    assert swav in parameters.method_modules("from synpos_lib.train import pretrain")
-    assert swav in parameters.method_modules("from synpos_lib import methods")
-    assert swav not in parameters.method_modules("from synpos_lib.methods.parts import mlp")
-    assert not parameters.method_modules("x = 'synpos_lib.train.pretrain'")
-    named = parameters.method_modules("from synpos_lib.train import pretrain", ["byol", 3, "scenes"])
-    assert "synpos_lib.methods.byol" in named and swav not in named
-    assert named == {f"synpos_lib.methods.{name}" for name in ("byol", "clsp", "mixdiff", "adainf")}
+    assert "swav" in parameters.trained_methods("from synpos_lib.train import pretrain")
+    assert "swav" in parameters.trained_methods("from synpos_lib import methods")
+    assert not parameters.trained_methods("x = 'synpos_lib.train.pretrain'")
+    named = parameters.trained_methods("from synpos_lib.train import pretrain", ["byol", 3, "scenes"])
+    assert {"byol", "clsp-byol", "mixdiff-byol"} < named.keys() and "swav" not in named
+
+
+def test_a_recipe_counts_as_code_of_the_notebooks_that_train_the_method(monkeypatch):
+    source = "from synpos_lib.train import pretrain"
+    codes = [parameters.code_fingerprint(source, [name]) for name in ("byol", "swav")]
+    swav = dataclasses.replace(methods.recipe("swav"), learning_rate=0.7)
+    monkeypatch.setitem(methods.load("table.METHODS"), "swav", swav)
+    changed = [parameters.code_fingerprint(source, [name]) for name in ("byol", "swav")]
+    assert changed[0] == codes[0] and changed[1] != codes[1]
 
 
 def test_numbers_without_a_notebook_rest_on_their_sources():

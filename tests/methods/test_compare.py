@@ -12,8 +12,9 @@ from synpos_lib.methods import feature_transformation as ft
 from synpos_lib.methods.all4one import feature_redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.moco_v2 import info_nce
-from synpos_lib.methods.parts import Queue, sinkhorn
+from synpos_lib.methods.parts import Queue
 from synpos_lib.methods.simclr import SimCLR, nt_xent
+from synpos_lib.methods.swav import sinkhorn
 from synpos_lib.methods.vibcreg import iterative_norm
 
 

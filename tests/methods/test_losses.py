@@ -16,10 +16,9 @@ from synpos_lib.methods.feature_transformation import extrapolate, interpolate, 
 from synpos_lib.methods.moco_v2 import info_nce
 from synpos_lib.methods.moco_v3 import in_batch_info_nce
 from synpos_lib.methods.nnclr import neighbour_contrast
-from synpos_lib.methods.parts import sinkhorn
 from synpos_lib.methods.simclr import nt_xent
 from synpos_lib.methods.supcon import supervised_contrast
-from synpos_lib.methods.swav import swapped_prediction
+from synpos_lib.methods.swav import sinkhorn, swapped_prediction
 from synpos_lib.methods.vibcreg import correlation, iterative_norm
 from synpos_lib.methods.vicreg import covariance, invariance, variance
 

@@ -11,17 +11,17 @@ from torch import nn
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
-from synpos_lib.methods import parts
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.mixdiff import MixDiff
 from synpos_lib.methods.parts import Queue, cosine, ema_update
 from synpos_lib.methods.simclr import SimCLR, nt_xent
+from synpos_lib.methods.table import METHODS
 
 SMALL = {"hidden": 16, "out": 16, "predictor_hidden": 16, "queue_size": 24, "prototypes": 6, "group": 4}
 SMALL |= {"size": 8, "noise": 4, "channels": 4}
-BASES = [name for name, recipe in methods.METHODS.items() if recipe.role == "none"]
+BASES = [name for name, recipe in METHODS.items() if recipe.role == "none"]
 
 
 def small_encoder(seed=0):
@@ -50,7 +50,7 @@ def loss_of(method, name, seed=0):
     return method.loss([view0, view1])
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_few_steps(name):
     method = small(name)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.01)
@@ -115,26 +115,12 @@ def test_the_pull_moves_both_sides():
     assert z.grad.abs().sum() > 0 and z_positive.grad.abs().sum() > 0
 
 
-def test_positives_with_a_batchnorm_of_their_own_leave_the_base_loss_alone():
-    base = small("simclr")
-    view0, view1, positive = images()
-    expected = copy.deepcopy(base).loss([view0, view1])[1]["nt_xent"]
-    separate = CLSP(copy.deepcopy(base), positive_batchnorm="separate").loss([view0, view1], positive)[1]["nt_xent"]
-    shared = CLSP(copy.deepcopy(base), positive_batchnorm="shared").loss([view0, view1], positive)[1]["nt_xent"]
-    assert torch.equal(expected, separate) and not same_numbers(expected, shared)
-
-
-@pytest.mark.parametrize("base", ["shared", "separate"])
-@pytest.mark.parametrize("positive", ["shared", "separate"])
-def test_batchnorm_of_the_views_and_of_the_positives_are_chosen_apart(base, positive):
-    """The encoder's passes tell: which batches share one."""
-    method = small("clsp-simclr", batchnorm=base, positive_batchnorm=positive)
-    passes = []
-    method.encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+@pytest.mark.parametrize(("name", "passes"), [("clsp-simclr", [24]), ("clsp-mocov2", [8, 8, 8])])
+def test_positives_share_batchnorm_statistics_with_the_views_where_these_share_theirs(name, passes):
+    method, sizes = small(name), []
+    method.encoder.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     method.loss(images()[:2], images()[2])
-    views = [16] if base == "shared" else [8, 8]
-    together = [24] if base == "shared" else [8, 8, 8]
-    assert passes == (together if positive == "shared" else [*views, 8])
+    assert sizes == passes
 
 
 def test_the_weight_of_the_pull_and_barlows_own_lambda_are_set_apart():
@@ -236,19 +222,6 @@ def test_clsp_keeps_positives_out_of_the_queue():
     assert torch.equal(method.base.queue0.keys, plain.queue0.keys)
 
 
-def test_batchnorm_over_processes_is_that_of_all_images_also_far_from_zero(monkeypatch):
-    """Two processes, of which the other one's moments are handed in; E[x²] - E[x]² would cancel in float32."""
-    ours, theirs = 100 + 0.01 * torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
-    theirs = theirs + 0.05
-    moments = torch.stack(torch.var_mean(theirs, 0, correction=0))[None]
-    monkeypatch.setattr(parts, "processes", lambda: 2)
-    monkeypatch.setattr(parts, "gather", lambda z: torch.cat([z, moments.expand_as(z)]))
-    together, one = parts.synchronise_batchnorm(nn.Sequential(nn.BatchNorm1d(3))), nn.BatchNorm1d(3).double()
-    expected = one(torch.cat([ours, theirs]).double())[:40]
-    torch.testing.assert_close(together(ours).double(), expected, atol=5e-3, rtol=5e-3)
-    torch.testing.assert_close(together[0].running_var.double(), one.running_var, atol=0, rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", ["dino", "swav"])
 def test_prototypes_are_frozen_at_first(name):
     method = small(name)
@@ -307,7 +280,7 @@ def test_clgan_plays_a_min_max_game():
 
 
 def test_a_short_training_has_short_queues_few_prototypes_and_a_pull_that_is_phased_in():
-    fit = {name: methods.fitted(name, images=1_000, batch=64) for name in methods.METHODS}
+    fit = {name: methods.fitted(name, images=1_000, batch=64) for name in METHODS}
     assert fit["simclr"] == fit["mixdiff-simclr"] == fit["barlow"] == {}
     assert fit["clsp-simclr"] == fit["simclr-aug"] == {"pull_weight": 1.0, "phase_in": (0.2, 0.5)}
     assert fit["mocov2"] == {"queue_size": 256} and fit["clsp-mocov2"] == fit["mocov2"] | fit["clsp-simclr"]
@@ -332,12 +305,12 @@ def test_a_pull_that_is_phased_in_rises_from_nothing_to_lambda_and_is_kept_with_
 
 
 def test_what_a_recipe_says_of_labels_and_augmentation():
-    needs = {name: methods.recipe(name).needs_labels for name in methods.METHODS}
+    needs = {name: methods.recipe(name).needs_labels for name in METHODS}
     assert [name for name, labels in needs.items() if labels] == ["supcon"]
-    plain = [name for name in methods.METHODS if methods.recipe(name).plain_views]
-    assert plain == [name for name in methods.METHODS if name.endswith("-noaug")] and "clsp-byol-noaug" in plain
+    plain = [name for name in METHODS if methods.recipe(name).plain_views]
+    assert plain == [name for name in METHODS if name.endswith("-noaug")] and "clsp-byol-noaug" in plain
     families = {"contrast", "prediction", "clusters", "decorrelation", "neighbours", "labels"}
-    assert {recipe.family for recipe in methods.METHODS.values()} == families
+    assert {recipe.family for recipe in METHODS.values()} == families
     assert methods.recipe("byol").family == methods.recipe("clsp-byol").family == "prediction"
 
 
@@ -346,10 +319,6 @@ def test_unknown_names_are_answered_with_the_nearest():
         methods.recipe("clps-simclr")
     with pytest.raises(Problem, match="did you mean 'temperature'"):
         methods.build("simclr", small_encoder(), 32, temprature=0.1)
-    with pytest.raises(Problem, match="unknown batchnorm"):
-        SimCLR(small_encoder(), 32, batchnorm="both")
-    with pytest.raises(Problem, match="unknown positive_batchnorm"):
-        methods.build("clsp-simclr", small_encoder(), 32, positive_batchnorm="both")
 
 
 def test_missing_or_useless_inputs():
@@ -377,7 +346,7 @@ def test_every_method_says_how_it_differs():
 
     folder = pathlib.Path(methods.__file__).parent
     for path in folder.glob("*.py"):
-        if path.stem not in ("__init__", "parts"):
+        if path.stem not in ("__init__", "parts", "table"):
             text = importlib.import_module(f"synpos_lib.methods.{path.stem}").__doc__
             assert "https://arxiv.org/abs/" in text and "Differs from the reference in" in text, path.stem
 
@@ -386,5 +355,5 @@ def test_names_need_no_torch():
     import subprocess
     import sys
 
-    code = "import sys; from synpos_lib import methods; methods.METHODS; sys.exit('torch' in sys.modules)"
+    code = "import sys; from synpos_lib import methods; methods.recipe('byol'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

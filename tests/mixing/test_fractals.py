@@ -55,10 +55,10 @@ def test_pictures_of_your_own(tmp_path):
     for i, size in enumerate([(40, 30), (20, 25)]):
         (tmp_path / "some").mkdir(exist_ok=True)
         Image.new("RGB", size, (50 * i, 100, 200)).save(tmp_path / "some" / f"{i}.png")
-    made = fractals.from_folder(tmp_path, 16)
+    made = fractals.load(str(tmp_path), 16)
     assert made.shape == (2, 3, 16, 16) and made[1, :, 3, 3].tolist() == [50, 100, 200]
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(Problem, match="broken.png cannot be read"):
-        fractals.from_folder(tmp_path, 16)
+        fractals.load(str(tmp_path), 16)
     with pytest.raises(Problem, match="no fractal pictures in"):
-        fractals.from_folder(tmp_path / "nowhere", 16)
+        fractals.load(str(tmp_path / "nowhere"), 16)

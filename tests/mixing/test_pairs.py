@@ -158,7 +158,7 @@ def test_guided_sr_shares_each_pixel_by_saliency(batch):
     mixed, labels = pairs.guided_sr(x, y, generator(seed))
     s = np.stack([naive_saliency(image) for image in x])
     s = torch.from_numpy(s / s.sum((1, 2), keepdims=True)).float()
-    other = pairs.disagreeing_pairs(torch.cdist(s.flatten(1), s.flatten(1)))
+    other = pairs.distant_partners(torch.cdist(s.flatten(1), s.flatten(1)))
     for i in range(6):
         j = other[i]
         m = s[i] / (s[i] + s[j])
@@ -169,9 +169,9 @@ def test_guided_sr_shares_each_pixel_by_saliency(batch):
 def test_pairs_are_one_round_trip_that_takes_the_farthest_left():
     distance = torch.tensor([[0.0, 1, 5, 2], [1, 0, 3, 9], [5, 3, 0, 4], [2, 9, 4, 0]])
     # from 1, in the largest entry, to 3; from 3 the farthest left is 2; from 2 it is 0; and back to 1
-    assert pairs.disagreeing_pairs(distance).tolist() == [1, 3, 0, 2]
+    assert pairs.distant_partners(distance).tolist() == [1, 3, 0, 2]
     drawn = torch.rand(30, 30, generator=generator())
-    other, here, seen = pairs.disagreeing_pairs(drawn + drawn.T), 0, []
+    other, here, seen = pairs.distant_partners(drawn + drawn.T), 0, []
     for _ in range(30):
         seen.append(here)
         here = int(other[here])

@@ -15,7 +15,7 @@ from synpos_lib import methods
 from synpos_lib.data import catalog
 from synpos_lib.evaluate.at_start import at_start
 from synpos_lib.lab import parameters
-from synpos_lib.methods import Recipe
+from synpos_lib.methods import table
 from synpos_lib.workflow import profiles
 
 
@@ -29,9 +29,9 @@ def simsiam(monkeypatch):
     module = types.ModuleType("synpos_lib.methods.simsiam")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    recipe = eval(f"{{{line}}}", {"Recipe": Recipe, "_SYMMETRIC": methods._SYMMETRIC})
-    monkeypatch.setattr(methods, "_BASES", methods._BASES | recipe)
-    monkeypatch.setattr(methods, "METHODS", methods._methods())
+    recipe = eval(f"{{{line}}}", vars(table))
+    monkeypatch.setattr(table, "_BASES", table._BASES | recipe)
+    monkeypatch.setattr(table, "METHODS", table._methods())
     return "simsiam"
 
 
@@ -47,7 +47,7 @@ def test_the_method_of_the_readme_is_its_formula_and_trains(simsiam):
     assert torch.allclose(total, naive, atol=1e-5)
     total.backward()
     assert all(weight.grad is not None for weight in method.parameters())
-    assert "Differs from the reference in" in sys.modules[methods.recipe(simsiam).module].__doc__
+    assert "Differs from the reference in" in sys.modules[methods.recipe(simsiam).modules[0]].__doc__
     start = at_start(simsiam, [torch.rand(6, 3, 32, 32) for _ in range(2)], torch.arange(6))
     assert start["family"] == "prediction" and -1 <= start["loss"] <= 1 and not start["negatives"]
     for name in (f"clsp-{simsiam}", f"{simsiam}-aug", f"mixdiff-{simsiam}"):

@@ -8,9 +8,11 @@ import socket
 import children
 import numpy as np
 import pytest
+import synced
 import torch
 from torch import multiprocessing
 
+from synpos_lib import methods
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
@@ -177,6 +179,7 @@ TOGETHER = ("clsp-simclr", "mocov2", "byol", "swav", "barlow", "supcon")
 
 
 def worker(rank, port, folder):
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm = synced.convert_sync_batchnorm
     torch.set_num_threads(1)
     runtime.fast_bf16 = lambda kind: False
     runtime.device = lambda: torch.device("cpu")  # one GPU cannot serve two processes
@@ -284,6 +287,23 @@ def test_other_images_positives_or_code_make_another_run(tmp_path, monkeypatch, 
     monkeypatch.setattr("synpos_lib.core.runs.code_fingerprint", lambda *names: " ".join(names))
     code = run(some_images(), some_positives()).config["code"]
     assert code == "synpos_lib.train.pretrain synpos_lib.methods.simclr synpos_lib.methods.clsp"
+
+
+def test_another_value_in_a_recipe_makes_another_run_of_that_method_unless_the_configuration_sets_it(
+    tmp_path, monkeypatch, capsys
+):
+    def run(name, **changes):
+        return pretrain.pretrain(tmp_path / name, config(name, epochs=1, **changes), some_images())
+
+    run("simclr"), run("byol"), run("swav", learning_rate=None)
+    table = methods.load("table.METHODS")
+    for name in ("byol", "swav"):
+        monkeypatch.setitem(table, name, dataclasses.replace(table[name], learning_rate=0.7))
+    monkeypatch.setitem(table, "another", table["simclr"])
+    capsys.readouterr()
+    run("simclr"), run("byol"), run("swav", learning_rate=None)
+    words = capsys.readouterr().out
+    assert words.count("reused, same") == 2 and "'swav': not reused, since recipe.learning_rate was" in words
 
 
 def test_a_killed_run_ends_the_same_when_the_loss_itself_is_random(tmp_path):

@@ -8,10 +8,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import open_run
 from synpos_lib.lab import notebook, parameters
+from synpos_lib.methods.table import METHODS
 from synpos_lib.results import claims, evaluations, published
 from synpos_lib.results.tables import Estimate
 from synpos_lib.workflow import pages, report
@@ -133,7 +133,7 @@ def test_an_unknown_claim_is_named(folder, monkeypatch):
 
 
 def test_every_claim_that_a_notebook_cites_is_one_of_the_list():
-    known = {*published.load("claims").id, *methods.METHODS}
+    known = {*published.load("claims").id, *METHODS}
     for name in parameters.notebook_names():
         source = "\n".join(parameters.code_cells(name))
         cited = set(re.findall(r"[\"']((?:clsp|mixdiff|diffusemix)-[a-z0-9-]+)[\"']", source))

@@ -110,3 +110,18 @@ def test_an_edit_computes_again_exactly_what_it_may_change(tmp_path):
     jobs, runs, words = house.start()
     assert jobs == TRAININGS - {"01_train-method=byol"} and runs == {"simclr", "clsp-simclr"}
     assert words.count("not reused, since methods/simclr.py has changed") == 2
+
+    shutil.copy(house.library / "methods" / "byol.py", house.library / "methods" / "another.py")
+    line = '    "another": Recipe("another.BYOL", "sgd", 1.0, 256, 0.0, _PLAIN, "prediction"),\n'
+    house.edit("methods/table.py", '    "byol": ', line + '    "byol": ')
+    jobs, runs, words = house.start()
+    assert not jobs and not runs and "not reused" not in words
+
+    house.edit("methods/table.py", '"byol.BYOL", "lars", 1.0, 256', '"byol.BYOL", "lars", 0.9, 256')
+    jobs, runs, words = house.start()
+    assert jobs == {"01_train-method=byol"} and runs == {"byol"}
+    assert (
+        words.count("not reused")
+        == words.count("not reused, since recipe.learning_rate was 0.03125 and is now 0.028")
+        == 1
+    )
