@@ -35,9 +35,14 @@ fi
 "$python" -m synpos_lib.workflow.cli --check "$@" || exit 2
 if [[ " $* " == *" --help "* || " $* " == *" -h "* ]]; then exit 0; fi
 
-if [[ -e .venv ]]; then echo "Making .venv again: it is unfinished or out of date. Downloads are cached."
-else echo "Making .venv (once; several GB with torch)."; fi
-"$python" -m venv --clear .venv
+if [[ -e "$stamp" && -x .venv/bin/python ]]; then
+    echo "Updating .venv to requirements.lock."
+    rm "$stamp" # from here on it is unfinished
+else
+    if [[ -e .venv ]]; then echo "Making .venv again, since it is unfinished; downloads are cached."
+    else echo "Making .venv (once; several GB with torch)."; fi
+    "$python" -m venv --clear .venv
+fi
 .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off -r requirements.lock | awk -v total="$(grep -c == requirements.lock)" '
     /^ *(Downloading|Using cached|Processing|Requirement already satisfied:) / && !/[.]metadata/ {
         sub(/^ *(Downloading|Using cached|Processing|Requirement already satisfied:) /, ""); size = $2 ~ /^[(]/ ? $2 " " $3 : ""

@@ -85,7 +85,13 @@ def read(folder: Path, anchors: Images) -> Tensor:
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
+    store = torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
+    if store.shape[2] != 3:
+        raise Problem(
+            f"{folder} holds images with the channels last, as an earlier version stored them, {tuple(store.shape)}: "
+            f"make them anew with notebook 05"
+        )
+    return store
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:

@@ -132,6 +132,13 @@ def build(config: Config) -> tuple[Method | Wrapper, int]:
     return methods.build(config.method, encoder, width, **config.hyperparameters), width
 
 
+def synchronise_batchnorm(method: Method | Wrapper) -> Method | Wrapper:
+    """Let every BatchNorm see the batches of all processes, so that several equal one; torch has it for GPUs only."""
+    if not torch.cuda.is_available():
+        raise Problem("several processes need a GPU each, and there is none here: start one process, without torchrun")
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+
+
 class Training:
     """One process's part of a training."""
 
@@ -150,7 +157,7 @@ class Training:
         self.method, self.width = build(config)
         self.method.to(memory_format=torch.channels_last).to(here.device)
         if here.count > 1:
-            self.method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
+            self.method = synchronise_batchnorm(self.method)
         rate, decay = self.recipe.learning_rate, self.recipe.weight_decay
         self.optimizer = optim.make(self.recipe.optimizer, self.method, learning_rate=rate, weight_decay=decay)
         self.compiled = here.count == 1 and runtime.compile_pays(config.epochs * self.steps, here.device)

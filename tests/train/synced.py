@@ -33,7 +33,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             return y.to(x.dtype)
 
 
-def convert_sync_batchnorm(module):
+def synchronise_batchnorm(module):
     for child in module.modules():
         if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d):
             child.__class__ = SyncedBatchNorm

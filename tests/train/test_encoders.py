@@ -39,7 +39,7 @@ def test_preactresnet18_is_the_network_of_the_mixing_papers():
     assert seen == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "resnet18", "preactresnet18", "resnet18-imagenet", "vit-small"])
+@pytest.mark.parametrize("name", ["tiny", "small", "resnet18", "preactresnet18", "resnet18-imagenet"])
 def test_stages_get_coarser(name):
     encoder, _ = encoders.by_name(name)
     sizes = []

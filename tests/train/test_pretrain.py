@@ -179,7 +179,7 @@ TOGETHER = ("clsp-simclr", "mocov2", "byol", "swav", "barlow", "supcon")
 
 
 def worker(rank, port, folder):
-    torch.nn.SyncBatchNorm.convert_sync_batchnorm = synced.convert_sync_batchnorm
+    pretrain.synchronise_batchnorm = synced.synchronise_batchnorm
     torch.set_num_threads(1)
     runtime.fast_bf16 = lambda kind: False
     runtime.device = lambda: torch.device("cpu")  # one GPU cannot serve two processes
@@ -378,3 +378,9 @@ def test_a_warning_of_the_probe_is_printed_and_kept(tmp_path, capsys):
     run = pretrain.pretrain(tmp_path / "run", config("simclr", epochs=1), some_images(), probe=probe)
     assert "collapsed: all images have nearly the same features" in capsys.readouterr().out
     assert run.results["warning"].endswith("a lower learning rate or a longer warm-up is the usual cure")
+
+
+def test_several_processes_without_a_card_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Problem, match="several processes need a GPU each"):
+        pretrain.synchronise_batchnorm(torch.nn.BatchNorm1d(2))

@@ -119,17 +119,21 @@ def test_an_active_environment_that_lacks_something_is_said_and_left(script, tmp
     assert run.stdout == "made: -m synpos_lib.workflow.cli\n"
 
 
-def test_an_unfinished_venv_is_made_again(script, tmp_path):
+@pytest.mark.parametrize("stamp, message", [(None, "Making .venv again"), ("an old list", "Updating .venv")])
+def test_an_unfinished_venv_is_made_again_and_an_old_one_updated(script, tmp_path, stamp, message):
     log = tmp_path / "log"
     answer = f'echo "venv: $*" >> {log}; if [[ "$1" == -c ]]; then echo {tmp_path}; fi'
     stand_in(tmp_path / ".venv" / "bin" / "python", answer)
     stand_in(tmp_path / "bin" / "python3", f'echo "system: $*" >> {log}')
+    if stamp:
+        (tmp_path / ".venv" / "made-from-requirements.lock").write_text(stamp)
     run = script("smoke")
     assert run.returncode == 0, run.stderr
     calls = log.read_text()
-    assert "system: -m venv --clear .venv" in calls and "install --progress-bar off -r requirements.lock" in calls
+    assert ("system: -m venv --clear .venv" in calls) == (stamp is None)
+    assert "install --progress-bar off -r requirements.lock" in calls
     assert calls.splitlines()[-1] == "venv: -m synpos_lib.workflow.cli smoke"
-    assert "Making .venv again" in run.stdout and (tmp_path / ".venv" / "made-from-requirements.lock").exists()
+    assert message in run.stdout and (tmp_path / ".venv" / "made-from-requirements.lock").exists()
 
 
 def test_a_set_up_that_fails_leaves_no_stamp(script, tmp_path):
