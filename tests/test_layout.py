@@ -12,8 +12,7 @@ FLOORS = (  # from the ground up; a room may use the floors below its own
     {"data", "methods", "results"},
     {"train", "diffusion"},
     {"evaluate", "mixing"},
-    {"lab"},
-    {"experiments"},
+    {"lab", "experiments"},
     {"workflow"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,29 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.lab import parameters
 from synpos_lib.workflow import marks, pages, planner, profiles, watch
-
-
-@dataclass
-class Step:
-    """One job of the plan, before it runs."""
-
-    job: profiles.Job
-    after: list[str]  # names of the jobs it builds on
-    code: str  # fingerprint of the notebook and the library modules it uses
-    mark: dict  # the done-mark, {} without one
-    reason: str = ""  # to run it; empty when it is finished
-    cost: planner.Cost = field(default_factory=planner.Cost)
-
-    @property
-    def name(self) -> str:
-        return self.job.name
+from synpos_lib.workflow.planner import Step
 
 
 def folder(profile: str) -> Path:

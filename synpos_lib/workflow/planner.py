@@ -7,7 +7,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synpos_lib.core import runtime
 from synpos_lib.lab import recorded
@@ -32,6 +32,22 @@ class Cost:
         memory = f"{size(self.memory_mb)} of memory" if self.memory_mb else "memory unknown"
         disk = f"{size(self.disk_mb)} on disk" if self.disk_mb is not None else "disk unknown"
         return f"about {runtime.minutes(self.seconds)}, {memory}, {disk}; {self.basis}"
+
+
+@dataclass
+class Step:
+    """One job of the plan, before it runs."""
+
+    job: Job
+    after: list[str]  # names of the jobs it builds on
+    code: str  # fingerprint of the notebook and the library modules it uses
+    mark: dict  # the done-mark, {} without one
+    reason: str = ""  # to run it; empty when it is finished
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def name(self) -> str:
+        return self.job.name
 
 
 def size(megabytes: float) -> str:

@@ -2,13 +2,10 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from synpos_lib.core import runtime
 from synpos_lib.workflow import marks, planner
-
-if TYPE_CHECKING:
-    from synpos_lib.workflow.graph import Step
+from synpos_lib.workflow.planner import Step
 
 EVERY = 120.0  # seconds between two lines about a job that runs
 
@@ -16,7 +13,7 @@ EVERY = 120.0  # seconds between two lines about a job that runs
 class Progress:
     """Prints the progress of the steps that run."""
 
-    def __init__(self, here: Path, waiting: list["Step"], jobs: int):
+    def __init__(self, here: Path, waiting: list[Step], jobs: int):
         self.here, self.jobs = here, jobs
         self.waiting = {step.name: step for step in waiting}
         self.number = {name: f"[{i}/{len(waiting)}] {name}" for i, name in enumerate(self.waiting, 1)}
