@@ -1,4 +1,4 @@
-"""Fingerprints of code: short hashes that change when a computation changes, and only then.
+"""Fingerprints of code: short hashes that change when a computation changes.
 
 A fingerprint covers the modules that a result names and every library module that these import for more than a type
 annotation. It leaves out docstrings, comments, formatting, type annotations, import statements, error messages and
@@ -7,16 +7,21 @@ printed text; an imported name counts as its full origin.
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import sha256
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LIBRARY = Path(__file__).resolve().parents[1]
 SCIENCE = ("data", "methods", "results", "train", "diffusion", "evaluate", "mixing", "experiments")
-DISPLAY = (*SCIENCE, "core", "lab")  # the rooms that decide how a notebook looks
+DISPLAY = (*SCIENCE, "core", "lab", "workflow")  # the rooms that decide how a notebook looks
 
 
 class Module(NamedTuple):
@@ -48,6 +53,29 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, display: boo
         data = sorted(file for pattern in _read(path).data for file in path.parent.glob(pattern))
         parts = [_read(path).meaning, *(_digest(file) for file in data)]
         digest.update(f"\n{path.relative_to(LIBRARY)} {' '.join(parts)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def identity(function: Callable) -> str:
+    """Which function or class this is: its full name, and a digest of its code if that is not the library's."""
+    function = getattr(function, "func", function)  # of a partial
+    function = function if hasattr(function, "__qualname__") else type(function)
+    name = f"{function.__module__}.{function.__qualname__}"
+    if function.__module__.split(".")[0] == LIBRARY.name:
+        return name
+    try:
+        return f"{name} {hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]}"
+    except (OSError, TypeError) as error:
+        raise Problem(f"the code of {name} cannot be read: define it in a file or in a notebook's cell") from error
+
+
+def weights_fingerprint(network: "nn.Module") -> str:
+    """Which weights these are."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -88,15 +116,33 @@ def _modules(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
 
 
-_digest = cache(sha256)
+def _stamp(file: Path) -> tuple[int, int]:
+    """When and how large a file was written: a kernel that lives on sees an edit."""
+    about = file.stat()
+    return about.st_mtime_ns, about.st_size
+
+
+def _digest(file: Path) -> str:
+    return _digest_of(file, _stamp(file))
+
+
+def _read(file: Path) -> Module:
+    return _module(file, _stamp(file))
 
 
 @cache
-def _read(file: Path) -> Module:
+def _digest_of(file: Path, stamp: tuple[int, int]) -> str:
+    return sha256(file)
+
+
+@cache
+def _module(file: Path, stamp: tuple[int, int]) -> Module:
     tree = ast.parse(file.read_text(), str(file))
     names, meaning = aliases(tree), _meaning(tree)  # in this order: the second changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     reexports = file.name == "__init__.py"
+    if reexports:  # which names it hands on is part of its meaning
+        meaning += repr(sorted(pair for pair in names if room(pair[1]) in SCIENCE))
     origins = [origin for name, origin in names if reexports or uses & {name, origin} or name == origin]
     data = [node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DATA"]
     patterns = tuple(pattern for value in data for pattern in ast.literal_eval(value))

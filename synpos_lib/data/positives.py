@@ -18,6 +18,7 @@ from torch import Tensor
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged
+from synpos_lib.core.fingerprint import identity
 from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.data.images import Images
 
@@ -47,7 +48,7 @@ def make(
 ) -> Run:
     """Generate `k` candidates for each anchor, or for the `shard` (i, of n) of them; continues where it stopped."""
     n, (start, stop) = len(anchors.images), _range(len(anchors.images), *shard)
-    config = _config(anchors, generator.settings, k, start, stop) | {"seed": seed}
+    config = _config(anchors, generator.settings, k, start, stop) | {"seed": seed, "class": identity(type(generator))}
     if labels is not None:
         if len(labels) != n:
             raise Problem(f"there are {len(labels)} labels for {n} anchors: give one for each")

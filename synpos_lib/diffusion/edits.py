@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data.pixels import unit
 from synpos_lib.data.scenes import SCENES
 from synpos_lib.diffusion.generators import in_parts
 from synpos_lib.diffusion.hub import in_batches, load_pipeline, pipeline_fingerprint
 from synpos_lib.diffusion.model import load
 from synpos_lib.diffusion.sampling import inverted
-from synpos_lib.diffusion.unet import UNet, weights_fingerprint
+from synpos_lib.diffusion.unet import UNet
 
 
 class SceneEdit:

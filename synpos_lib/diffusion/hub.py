@@ -21,8 +21,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data.pixels import quantize, unit
-from synpos_lib.diffusion.unet import weights_fingerprint
 
 BATCH = 16  # images made at once: MixDiff's released code
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

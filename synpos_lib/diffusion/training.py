@@ -32,12 +32,13 @@ from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data.images import Images
 from synpos_lib.data.pixels import scale
 from synpos_lib.diffusion.schedule import T, q_sample, target
-from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet, UNetConfig, check_labels, weights_fingerprint
+from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet, UNetConfig, check_labels
 
 PART = 128  # images that go through the network at once, for every PART_MEMORY of a GPU; a larger batch is cut up
 PART_MEMORY = 8e9  # bytes; the paper's network needs two thirds of it for its activations

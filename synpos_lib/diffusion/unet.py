@@ -8,7 +8,6 @@ scales and shifts every layer of the decoder (`heard`), so that a small decoder 
 starts from PyTorch's initialisation (released: Xavier's, with the last layer of each block near zero).
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,11 +155,3 @@ def check_labels(labels: Tensor, n: int, classes: int) -> None:
             f"the labels run from {low} to {high}, but a network with {classes} classes knows 0 to {classes - 1}: "
             "labels count from 0, one class for each"
         )
-
-
-def weights_fingerprint(network: nn.Module) -> str:
-    """A hash of the weights of a network."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

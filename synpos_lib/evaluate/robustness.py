@@ -71,8 +71,8 @@ def test_sets(
 
 def settings(train: Images, sets: dict[str, Load]) -> dict:
     """What the accuracies depend on, beside the encoder: the images, and how they are changed."""
-    prints = {name: load().fingerprint for name, load in sets.items() if not name.startswith("+")}
-    corrupted = [name for name in sets if name.startswith("+")]
+    corrupted = [name for name, load in sets.items() if _is_corrupted(load)]  # by us; what a folder holds may change
+    prints = {name: load().fingerprint for name, load in sets.items() if name not in corrupted}
     count = len(sets[corrupted[0]]()) if corrupted else 0
     return {"labelled": train.fingerprint, "sets": prints, "corrupted": corrupted, "images of each": count}
 
@@ -124,6 +124,11 @@ def hardest(pool: Images, judge: Judge, n: int) -> Images:
     """The n images of a pool whose true class has the least probability for the judge."""
     sure = judge(pool.images)["what"][torch.arange(len(pool)), pool.truth]
     return take(pool, sure.argsort(stable=True)[:n].sort().values)
+
+
+def _is_corrupted(load: Load) -> bool:
+    """Whether a set is one that `_corrupted` computes."""
+    return getattr(getattr(load, "__wrapped__", None), "func", None) is _corrupted
 
 
 def _corrupted(load: Load, name: str, severity: int) -> Images:

@@ -22,10 +22,10 @@ from synpos_lib import mixing
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.core.runs import Run, read_run
 from synpos_lib.data import views
 from synpos_lib.data.images import Images, images_fingerprint, take
-from synpos_lib.diffusion.unet import weights_fingerprint
 from synpos_lib.evaluate.adversarial import attacks
 from synpos_lib.evaluate.classifier import accuracy
 from synpos_lib.experiments import quiet

@@ -20,6 +20,7 @@ from synpos_lib.data.pixels import tile
 Colours = Mapping[str, str]  # name -> colour
 Names = Sequence[str]
 
+DATA = ("style.mplstyle",)  # a file that decides how a figure looks
 HALF, WIDE, TALL = (5.2, 3.6), (9.6, 3.8), (9.6, 7.2)  # inches: half a slide, a band across it, the whole slide
 
 # Paul Tol's 'muted' scheme: ten colours that stay apart for colour-blind readers, and in print.

@@ -107,7 +107,7 @@ def code_cells(name: str) -> list[str]:
     try:
         for i, text in enumerate(sources):
             lines = text.splitlines()
-            sources[i] = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
+            sources[i] = "\n".join(line for line in lines if not line.startswith(("%", "!")))
             ast.parse(sources[i])
     except SyntaxError as error:
         raise Problem(f"{name} has a code cell that is not valid Python ({error.msg}: `{error.text}`)") from error

@@ -107,5 +107,16 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
 def _mutations(tree: ast.Module) -> set[str]:
     """The names whose contents code changes in place: `x[0] = 1`, `x.field = 1`, `x.append(1)`."""
     places = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Subscript)]
-    stores = [n for n in places if isinstance(n.ctx, ast.Store) or getattr(n, "attr", "") in _MUTATORS]
-    return {node.value.id for node in stores if isinstance(node.value, ast.Name)}
+    stores = [n for n in places if isinstance(n.ctx, ast.Store) or _mutates(getattr(n, "attr", ""))]
+    return {root.id for node in stores if isinstance(root := _root(node), ast.Name)}
+
+
+def _mutates(attribute: str) -> bool:
+    return attribute in _MUTATORS or (attribute.endswith("_") and not attribute.endswith("__"))  # as torch names them
+
+
+def _root(node: ast.expr) -> ast.expr:
+    """What a chain of attributes and subscripts begins with: `x` of `x.loc[0, "y"]`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node

@@ -1,10 +1,9 @@
 """DiffuseMix and the augmentations it is compared with, by name.
 
-    classify.train(folder, model, …, **mixing.by_name("cutmix"))
-    classify.train(folder, model, …, **mixing.by_name("diffusemix", source=DiffuseMix(…)))
+    classify.train(folder, model, …, **mixing.by_name("cutmix", encoder=…, fractals=…, source=DiffuseMix(…)))
 
-Each is a function of a batch, (x, y, draw) -> (x, y), but for DiffuseMix: it looks up the edits of its images, and is a
-`source` of images.
+Each is a function of a batch, (x, y, draw) -> (x, y); DiffuseMix, which looks up the edits of its images, is a `source`
+of images instead.
 """
 
 from functools import partial

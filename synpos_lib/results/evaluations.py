@@ -27,7 +27,7 @@ def evaluate(
 
     `config` is what they depend on beside the weights; `about` holds the columns that are equal in all of them.
     """
-    settings = {**config, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
+    settings = {**config, **about, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
     with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # drops the rows of an attempt that was interrupted

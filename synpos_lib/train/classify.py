@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import identity, weights_fingerprint
 from synpos_lib.core.runs import Run, open_run
 from synpos_lib.data.pixels import unit
 from synpos_lib.train import optim
@@ -92,7 +93,10 @@ def train(
     settings = Settings(**options)
     if settings.batch > len(images):
         raise Problem(f"a batch of {settings.batch} is more than the {len(images)} images: choose a smaller one")
-    with open_run(folder, {**config, **asdict(settings)}, CODE + _modules(source, mix)) as run:
+    functions = [function for function in (source, mix) if function]
+    config |= {"start": weights_fingerprint(model), "functions": [identity(function) for function in functions]}
+    code = {getattr(function, "func", function).__module__ for function in functions}
+    with open_run(folder, {**config, **asdict(settings)}, (*CODE, *sorted(code))) as run:
         model.to(memory_format=torch.channels_last).to(runtime.device())
         if run.done:
             model.load_state_dict(run.final()["model"])
@@ -147,11 +151,6 @@ def _batches(
             level = settings.noise / 2 * torch.rand(len(x), 1, 1, 1, generator=draw)
             x = x + (level * torch.randn(x.shape, generator=draw)).to(device)
         yield x, y
-
-
-def _modules(*functions: Callable | None) -> tuple[str, ...]:
-    """The modules that the mixing comes from: a result depends on their code too."""
-    return tuple(sorted({getattr(function, "func", function).__module__ for function in functions if function}))
 
 
 def jitter(images: Tensor, shift: float, draw: torch.Generator) -> Tensor:

@@ -91,10 +91,11 @@ def pretrain(
 def resolved(config: Config) -> methods.Recipe:
     """The method's recipe, with what the configuration sets in its place."""
     recipe = methods.recipe(config.method)
+    rate = recipe.learning_rate * config.batch / recipe.batch
     return dataclasses.replace(
         recipe,
         optimizer=config.optimizer or recipe.optimizer,
-        learning_rate=config.learning_rate or recipe.learning_rate * config.batch / recipe.batch,
+        learning_rate=rate if config.learning_rate is None else config.learning_rate,
         batch=config.batch,
         weight_decay=recipe.weight_decay if config.weight_decay is None else config.weight_decay,
         views=config.views or recipe.views,
@@ -268,9 +269,13 @@ class Training:
 
     def _report(self, run: Run, row: dict) -> None:
         if runtime.in_batch():
-            text = f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}"
-            text += f"  kNN {row['knn']:.3f}  rank {row['rank']:.1f}" if "knn" in row else ""
-            print(f"{text}  {row['images_per_second']:.0f} images/s", flush=True)
+            print(
+                f"{run.name}: epoch {row['epoch']}/{self.config.epochs}  loss {row['loss']:.4f}",
+                *([f"kNN {row['knn']:.3f}  rank {row['rank']:.1f}"] if "knn" in row else []),
+                f"{row['images_per_second']:.0f} images/s",
+                sep="  ",
+                flush=True,
+            )
         if "warning" in row:
             print(f"{run.name}: {row['warning']}", flush=True)
 
@@ -279,10 +284,10 @@ class Training:
             return
         step = int((~losses.isfinite()).nonzero()[0])
         saved = epoch // self.config.save_every * self.config.save_every
-        good = f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet"
         raise Problem(
             f"the loss became {losses[step].item()} at step {step + 1} of epoch {epoch + 1} (learning rate "
-            f"{self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or lengthen warmup; {good}"
+            f"{self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or lengthen warmup; "
+            + (f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet")
         )
 
     def _state(self, epoch: int) -> dict[str, Any]:

@@ -113,12 +113,16 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise Problem(f"unknown option '{unknown[0]}' ({suggest(unknown[0].partition('=')[0], [*OPTIONS, '--help'])})")
     if request.what not in commands:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
+    if rest and request.what in profiles:
+        raise Problem(f"both '{request.what}' and '{rest[0]}' were given: choose one")
     if len(rest) != bool(commands[request.what]):
         usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
         raise Problem(f"'{' '.join(request.words)}' should be `{usage}`")
     if request.what == "record" and request.target not in profiles:
         raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profiles)})")
     options = {word.partition("=")[0] for word in words[: cut + 1] if word.startswith("--")}
+    if "--from" in options and not request.start:
+        raise Problem("--from needs a notebook, as in `--from 05`")
     allowed = {"record": {"--as"}} | {name: set() for name in ("test", "lab", "handout")}
     for option in sorted(options - allowed.get(request.what, options - {"--as"})):
         raise Problem(f"{option} does not go with '{request.what}': leave it out")
@@ -127,18 +131,18 @@ def parse(words: list[str]) -> argparse.Namespace:
 
 def run_profile(request: argparse.Namespace) -> int:
     """Run a profile, or describe what would run."""
-    from synpos_lib.workflow import graph as workflow
+    from synpos_lib.workflow import graph
 
     if not os.environ.get("SYNPOS_THREADS", "1").isdecimal():
         raise Problem(f"SYNPOS_THREADS must be a number of cores, not '{os.environ['SYNPOS_THREADS']}'")
     if request.download:
         os.environ["SYNPOS_DOWNLOAD"] = "1"  # read by data.catalog in every job
-    chosen = workflow.choose(request.what, request.only, request.start)
-    steps = workflow.plan(request.what, chosen if request.retrain else ())
+    chosen = graph.choose(request.what, request.only, request.start)
+    steps = graph.plan(request.what, chosen if request.retrain else ())
     targets = [name for name, step in steps.items() if step.job.notebook in chosen]
     if not request.dry_run:
-        return workflow.run(request.what, steps, targets, request.jobs, request.snakemake)
-    print(workflow.describe(request.what, workflow.steps_for(steps, targets), request.jobs))
+        return graph.run(request.what, steps, targets, request.jobs, request.snakemake)
+    print(graph.describe(request.what, graph.steps_for(steps, targets), request.jobs))
     return 0
 
 

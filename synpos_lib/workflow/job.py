@@ -15,13 +15,12 @@ from pathlib import Path
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.lab import parameters
-from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import marks, pages
+from synpos_lib.workflow import graph, marks, pages
 
 
 def run(plan: Path, name: str, threads: int, parent: int) -> int:
     """Execute one job of a plan; 0 when it succeeded."""
-    workflow.end_with_parent(parent)
+    graph.end_with_parent(parent)
     here = plan.resolve().parent
     job = json.loads(plan.read_text())["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
@@ -31,7 +30,7 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     start = time.time()
     try:
         output = _LastLine(running)
-        job["code"] = workflow.job_fingerprint(job["notebook"], job["parameters"])  # of the code as it is now
+        job["code"] = graph.job_fingerprint(job["notebook"], job["parameters"])  # of the code as it is now
         error = _execute(job, name, notebook, threads, output)
         if not error:
             files.write_json(mark, _mark(here, job, name, start))

@@ -23,6 +23,7 @@ from synpos_lib.workflow import marks
 # A grammar that jsonschema loads for a second and never needs here.
 sys.modules.setdefault("rfc3987_syntax", cast(ModuleType, None))
 
+DATA = ("*.css", "*.html", "*.js")  # files that decide how a page looks
 HERE = Path(__file__).parent  # of the style sheets, the script and the template
 
 

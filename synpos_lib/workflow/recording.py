@@ -16,8 +16,7 @@ from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import Run, read_run
 from synpos_lib.lab import parameters, recorded
-from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import pages, planner, report
+from synpos_lib.workflow import graph, pages, planner, report
 
 WIDTH = 900  # pixels, of a recorded picture
 GATHERING = ("08_linear_and_knn", parameters.REPORT)  # notebooks that show the runs of others
@@ -25,7 +24,7 @@ GATHERING = ("08_linear_and_knn", parameters.REPORT)  # notebooks that show the 
 
 def record(profile: str, name: str) -> Path:
     """Write outputs/recorded/<name>; refused when a job is unfinished or a result was changed."""
-    here, steps = workflow.folder(profile), workflow.plan(profile)
+    here, steps = graph.folder(profile), graph.plan(profile)
     for step in steps.values():
         if step.reason:
             raise Problem(f"{step.name} is not finished ({step.reason}): start ./run_all.sh {profile} first")
@@ -83,7 +82,7 @@ def _record_result(path: Path, note: dict, target: Path, manifest: dict) -> None
     }
 
 
-def _computed_its_runs(here: Path, step: workflow.Step) -> bool:
+def _computed_its_runs(here: Path, step: graph.Step) -> bool:
     """Whether a job took at least as long as each run it shows; if not, that run was finished before."""
     if step.job.notebook in GATHERING:
         return True
@@ -91,7 +90,7 @@ def _computed_its_runs(here: Path, step: workflow.Step) -> bool:
     return all(read_run(here / "runs" / name).results["seconds"] <= step.mark["seconds"] for name in names)
 
 
-def _timings(steps: list[workflow.Step]) -> bytes:
+def _timings(steps: list[graph.Step]) -> bytes:
     """The cost, parameters and hardware of every job, for the planner."""
     rows = []
     for step in steps:

@@ -1,12 +1,15 @@
 """A fingerprint follows what code computes: through imports, by its meaning, and no further."""
 
+import functools
 import shutil
 
 import pytest
 
 from synpos_lib import methods
 from synpos_lib.core import fingerprint
+from synpos_lib.core.errors import Problem
 from synpos_lib.lab import recorded
+from synpos_lib.mixing import pairs
 from synpos_lib.workflow import graph as workflow
 from synpos_lib.workflow import profiles
 
@@ -63,8 +66,6 @@ def library(tmp_path, monkeypatch):
     def write(name, text):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-        fingerprint._read.cache_clear()
-        fingerprint._digest.cache_clear()
 
     for name, text in SOURCES.items():
         write(name, text)
@@ -188,7 +189,6 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "LIBRARY", copy)
 
     def codes():
-        fingerprint._read.cache_clear()
         jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in profiles.jobs("quick")}
         names = ("05_synthetic_positives", "08_linear_and_knn")
         return jobs | {f"recorded {name}": recorded.results_code(name) for name in names}
@@ -221,3 +221,18 @@ def test_what_draws_runs_notebooks_again_and_marks_no_recorded_number(copied):
 def test_what_renders_pages_runs_nothing_again(copied):
     copy, codes = copied
     assert not changes(codes, copy / "workflow" / "graph.py", "sleep(0.1)", "sleep(0.2)")
+
+
+def mix(x, y, draw):
+    return x, y
+
+
+def test_a_function_is_known_by_its_name_and_outside_the_library_by_its_code():
+    inside = fingerprint.identity(pairs.cutmix), fingerprint.identity(functools.partial(pairs.mixup))
+    assert inside == ("synpos_lib.mixing.pairs.cutmix", "synpos_lib.mixing.pairs.mixup")
+    same = lambda x, y, draw: (x, y)  # noqa: E731
+    dark = lambda x, y, draw: (0 * x, y)  # noqa: E731
+    outside = [fingerprint.identity(each) for each in (mix, same, dark)]
+    assert len(set(outside)) == 3 and outside[0].startswith(f"{__name__}.mix ")
+    with pytest.raises(Problem, match="cannot be read"):
+        fingerprint.identity(eval("lambda x: x"))

@@ -134,6 +134,11 @@ def test_a_folder_of_shifts_is_read_and_unknown_classes_are_left_out(encoder, tm
 
     sets = robustness.test_sets("scenes", n=60, folder=str(tmp_path / "shifts"))
     assert not any(name.startswith("+fog") for name in sets)
+    before = robustness.settings(labelled, sets)
+    tree(tmp_path / "shifts" / "worse" / "rain" / "3", 255 - test.images, test.labels, test.classes)
+    changed = robustness.settings(labelled, robustness.test_sets("scenes", n=60, folder=str(tmp_path / "shifts")))
+    assert {name for name, digest in changed["sets"].items() if digest != before["sets"][name]} == {"+rain-3"}
+    tree(tmp_path / "shifts" / "worse" / "rain" / "3", test.images, test.labels, test.classes)
     found = {row["target"]: row for row in robustness.measure(encoder, labelled, sets)}
     assert found["cifar-10.1"]["value"] == found["clean"]["value"]
     assert same_shares(found["+rain-3"]["value"], found["clean"]["value"], 60)  # in another order

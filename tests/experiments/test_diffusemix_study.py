@@ -34,7 +34,7 @@ def test_every_augmentation_has_the_same_steps(tmp_path, task):
         runs[name] = run
     config = {name: dict(run.config) for name, run in runs.items()}
     assert all(one["epochs"] == 1 and one["batch"] == 10 for one in config.values())
-    own = ("augmentation", "code", "edits", "fractals", "diffusemix", "prompts")
+    own = ("augmentation", "functions", "code", "edits", "fractals", "diffusemix", "prompts")
     for one in config.values():
         for key in own:
             one.pop(key, None)

@@ -157,3 +157,9 @@ def test_mistakes_in_the_graph_are_named(tmp_path, monkeypatch, after, said):
 def test_a_notebook_the_profile_leaves_out_is_looked_through(tmp_path, monkeypatch):
     small_graph(tmp_path, monkeypatch, "{01_a: [], 02_b: [01_a], 03_c: [02_b]}")
     assert workflow.plan("p")["03_c"].after == ["01_a"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_files_have_one_rule(name):
+    """A run that one notebook writes is found by the next, whatever the name of the data set."""
+    assert '.replace("/"' not in "\n".join(parameters.code_cells(name))

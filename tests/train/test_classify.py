@@ -9,7 +9,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
 from synpos_lib.evaluate import judge
-from synpos_lib.train import classify
+from synpos_lib.train import classify, encoders
 
 
 @pytest.fixture
@@ -220,3 +220,16 @@ def test_training_images_are_moved_and_noisy(tmp_path):
     known = {im.numpy().tobytes() for im in torch.cat([images, images.flip(3)])}
     assert sum(im.round().byte().contiguous().numpy().tobytes() in known for im in x[0].contiguous()) < 8
     assert ((x[1] - x[1].round()).abs() > 1e-2).float().mean() > 0.5
+
+
+def test_another_function_or_another_start_is_another_run(tmp_path):
+    def train(mix, seed=0):
+        torch.manual_seed(seed)
+        model = classify.Classifier(*encoders.by_name("tiny"), {"what": 2})
+        images = torch.zeros(8, 3, 32, 32, dtype=torch.uint8)
+        labels = {"what": torch.arange(8) % 2}
+        return classify.train(tmp_path / "run", model, images, labels, {}, mix=mix, epochs=1, batch=4).config
+
+    first = train(lambda x, y, draw: (x, y))
+    assert train(lambda x, y, draw: (0 * x, y))["functions"] != first["functions"]
+    assert train(lambda x, y, draw: (x, y), seed=1)["start"] != first["start"]

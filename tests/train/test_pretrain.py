@@ -384,3 +384,7 @@ def test_several_processes_without_a_card_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Problem, match="several processes need a GPU each"):
         pretrain.synchronise_batchnorm(torch.nn.BatchNorm1d(2))
+
+
+def test_a_learning_rate_of_zero_is_zero():
+    assert pretrain.resolved(config("simclr", learning_rate=0.0)).learning_rate == 0.0

@@ -42,7 +42,8 @@ def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypa
     [
         ("smok", "unknown word 'smok' (did you mean 'smoke'?)"),
         ("tests", "did you mean 'test'?"),
-        ("quick cifar", "'quick cifar' should be `./run_all.sh quick`"),
+        ("quick cifar", "both 'quick' and 'cifar' were given: choose one"),
+        ("--from=", "--from needs a notebook"),
         ("--dry-rum", "unknown option '--dry-rum' (did you mean '--dry-run'?)"),
         ("--jobs", "--jobs: expected one argument"),
         ("--only --dry-run", "--only: expected one argument"),
