@@ -31,7 +31,7 @@ def written(tmp_path_factory):
     shown = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNPOS_OUTPUTS", str(here.parent))
-        patch.setattr("IPython.display.display", lambda what: shown.append(what.data))
+        patch.setattr("synpos_lib.lab.notebook.display", lambda what: shown.append(what.data))
         book = Notebook(NAME, {"profile": "smoke"})
         for name, size in {"family": (7, 7), "toy": figures.WIDE}.items():
             figure, axis = plt.subplots(figsize=size)
