@@ -11,13 +11,15 @@ import inspect
 from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import sha256
 
 if TYPE_CHECKING:
     from torch import nn
+
+Value = TypeVar("Value")
 
 LIBRARY = Path(__file__).resolve().parents[1]
 SCIENCE = ("data", "methods", "results", "train", "diffusion", "evaluate", "mixing", "experiments")
@@ -56,15 +58,15 @@ def source_fingerprint(source: str, modules: Iterable[str] = (), *, display: boo
     return digest.hexdigest()[:16]
 
 
-def identity(function: Callable) -> str:
-    """Which function or class this is: its full name, and a digest of its code if that is not the library's."""
+def identity(function: Callable) -> tuple[str, str]:
+    """The module of a function or class, and its full name, with a digest of its code if that is not the library's."""
     function = getattr(function, "func", function)  # of a partial
     function = function if hasattr(function, "__qualname__") else type(function)
-    name = f"{function.__module__}.{function.__qualname__}"
-    if function.__module__.split(".")[0] == LIBRARY.name:
-        return name
+    module, name = function.__module__, f"{function.__module__}.{function.__qualname__}"
+    if module.split(".")[0] == LIBRARY.name:
+        return module, name
     try:
-        return f"{name} {hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]}"
+        return module, f"{name} {hashlib.sha256(inspect.getsource(function).encode()).hexdigest()[:16]}"
     except (OSError, TypeError) as error:
         raise Problem(f"the code of {name} cannot be read: define it in a file or in a notebook's cell") from error
 
@@ -116,27 +118,25 @@ def _modules(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(name for origin in origins if _file(name := origin) or _file(name := origin.rpartition(".")[0]))
 
 
-def _stamp(file: Path) -> tuple[int, int]:
-    """When and how large a file was written: a kernel that lives on sees an edit."""
-    about = file.stat()
-    return about.st_mtime_ns, about.st_size
+def _until_edited(compute: Callable[[Path], Value]) -> Callable[[Path], Value]:
+    """Compute something from a file once, and again when the file is written: a kernel that lives on sees an edit."""
+
+    @cache
+    def value(file: Path, *stamp: int) -> Value:
+        return compute(file)
+
+    def current(file: Path) -> Value:
+        about = file.stat()
+        return value(file, about.st_mtime_ns, about.st_size)
+
+    return current
 
 
-def _digest(file: Path) -> str:
-    return _digest_of(file, _stamp(file))
+_digest = _until_edited(sha256)
 
 
+@_until_edited
 def _read(file: Path) -> Module:
-    return _module(file, _stamp(file))
-
-
-@cache
-def _digest_of(file: Path, stamp: tuple[int, int]) -> str:
-    return sha256(file)
-
-
-@cache
-def _module(file: Path, stamp: tuple[int, int]) -> Module:
     tree = ast.parse(file.read_text(), str(file))
     names, meaning = aliases(tree), _meaning(tree)  # in this order: the second changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

@@ -46,3 +46,8 @@ def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:
     for part in [*images.split(1024), *([] if labels is None else [labels])]:
         digest.update(part.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def labels_fingerprint(labels: Tensor) -> str:
+    """SHA-256 of labels that come without their images."""
+    return hashlib.sha256(labels.numpy().tobytes()).hexdigest()

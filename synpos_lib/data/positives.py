@@ -20,7 +20,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged
 from synpos_lib.core.fingerprint import identity
 from synpos_lib.core.runs import Run, open_run, read_run
-from synpos_lib.data.images import Images
+from synpos_lib.data.images import Images, labels_fingerprint
 
 FILE = "positives.npy"
 CHUNK = 64  # anchors generated and written at once; with another size, chunks have other seeds and so other images
@@ -48,13 +48,14 @@ def make(
 ) -> Run:
     """Generate `k` candidates for each anchor, or for the `shard` (i, of n) of them; continues where it stopped."""
     n, (start, stop) = len(anchors.images), _range(len(anchors.images), *shard)
-    config = _config(anchors, generator.settings, k, start, stop) | {"seed": seed, "class": identity(type(generator))}
+    module, name = identity(type(generator))
+    config = _config(anchors, generator.settings, k, start, stop) | {"seed": seed, "class": name}
     if labels is not None:
         if len(labels) != n:
             raise Problem(f"there are {len(labels)} labels for {n} anchors: give one for each")
-        config["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+        config["labels"] = labels_fingerprint(labels)
         labels = labels[start:stop]
-    with open_run(folder, config, ("synpos_lib.data.positives", type(generator).__module__)) as run:
+    with open_run(folder, config, ("synpos_lib.data.positives", module)) as run:
         if not run.done:
             _fill(run, anchors.images[start:stop], labels, generator, k, seed, start)
     return run

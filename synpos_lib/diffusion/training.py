@@ -20,7 +20,6 @@ its own, and 0.028).
 
 import contextlib
 import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.core.processes import Processes, processes
 from synpos_lib.core.runs import Run, open_run
-from synpos_lib.data.images import Images
+from synpos_lib.data.images import Images, labels_fingerprint
 from synpos_lib.data.pixels import scale
 from synpos_lib.diffusion.schedule import T, q_sample, target
 from synpos_lib.diffusion.unet import EMBEDDED, PAPER, UNet, UNetConfig, check_labels
@@ -273,7 +272,7 @@ def train(
                 f"a network with {classes} classes needs labels, and these images have none: set classes to 0"
             )
         check_labels(labels, len(images.images), classes)
-        settings["labels"] = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+        settings["labels"] = labels_fingerprint(labels)
     elif labels is not None:
         raise Problem("labels were given to a network without classes: set unet.classes, or leave them out")
     if init is not None:

@@ -93,10 +93,10 @@ def train(
     settings = Settings(**options)
     if settings.batch > len(images):
         raise Problem(f"a batch of {settings.batch} is more than the {len(images)} images: choose a smaller one")
-    functions = [function for function in (source, mix) if function]
-    config |= {"start": weights_fingerprint(model), "functions": [identity(function) for function in functions]}
-    code = {getattr(function, "func", function).__module__ for function in functions}
-    with open_run(folder, {**config, **asdict(settings)}, (*CODE, *sorted(code))) as run:
+    functions = [identity(function) for function in (source, mix) if function]
+    about = {"start": weights_fingerprint(model), "functions": [name for _, name in functions]}
+    code = sorted({module for module, _ in functions})
+    with open_run(folder, {**config, **about, **asdict(settings)}, (*CODE, *code)) as run:
         model.to(memory_format=torch.channels_last).to(runtime.device())
         if run.done:
             model.load_state_dict(run.final()["model"])
