@@ -144,17 +144,17 @@ def predecessors() -> dict[str, list[str]]:
     return after
 
 
-def code_fingerprint(source: str, names: Iterable[object] = (), *, display: bool = False) -> str:
+def notebook_fingerprint(source: str, names: Iterable[str] = (), *, display: bool = False) -> str:
     """Fingerprint of a notebook's code, and of the methods that it can train, with their recipes."""
     recipes = trained_methods(source, names).values()
     modules = {module for recipe in recipes for module in recipe.modules}
     return fingerprint.source_fingerprint("\n".join([source, *map(repr, recipes)]), modules, display=display)
 
 
-def trained_methods(source: str, names: Iterable[object] = ()) -> dict[str, methods.Recipe]:
+def trained_methods(source: str, names: Iterable[str] = ()) -> dict[str, methods.Recipe]:
     """The methods that code can train, which are loaded by name: those built on one of the names, else all."""
     if "synpos_lib.methods" not in fingerprint.closure(fingerprint.imports(source)):
         return {}
     table: dict[str, methods.Recipe] = methods.load("table.METHODS")
-    chosen = {table[name].modules[0] for name in names if isinstance(name, str) and name in table}
+    chosen = {table[name].modules[0] for name in names if name in table}
     return {name: recipe for name, recipe in table.items() if not chosen or recipe.modules[0] in chosen}

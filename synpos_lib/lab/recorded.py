@@ -49,7 +49,7 @@ def results_code(notebook: str) -> str:
     for name in chain:  # which grows meanwhile
         chain += [other for other in after.get(name, []) if other not in chain]
     source = "\n".join(cell for name in sorted(chain) for cell in result_cells(parameters.code_cells(name)))
-    return parameters.code_fingerprint(source)
+    return parameters.notebook_fingerprint(source)
 
 
 def sources_code(sources: list[str]) -> str:

@@ -7,6 +7,7 @@ code) missed a deleted figure and a result overwritten from JupyterLab with othe
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -38,11 +39,12 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
     if missing := sorted(used - after.keys()):
         raise Problem(f"{missing[0]} is missing in graph.yaml: add what it comes after, or []")
     steps: dict[str, Step] = {}
+    code = functools.cache(_fingerprint)  # jobs of one notebook that name the same methods share it
     for notebook in sorted(used):
         above = _closest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in above]
         for job in (job for job in jobs if job.notebook == notebook):
-            step = Step(job, names, job_fingerprint(notebook, job.parameters), {})
+            step = Step(job, names, code(notebook, _texts(job.parameters)), {})
             step.reason = _reason(step, profile, steps)
             steps[job.name] = step
     known = [(name, step.mark) for name, step in steps.items()]
@@ -62,9 +64,17 @@ def _closest(notebook: str, after: dict[str, list[str]], used: set[str]) -> set[
 
 def job_fingerprint(notebook: str, values: dict) -> str:
     """Fingerprint of a notebook's code (its parameters are compared by value) and of all that decides what it shows."""
-    source = "\n".join(parameters.code_cells(notebook))
-    names = [name for value in values.values() for name in (value if isinstance(value, list) else [value])]
-    return parameters.code_fingerprint(source, names, display=True)
+    return _fingerprint(notebook, _texts(values))
+
+
+def _fingerprint(notebook: str, names: frozenset[str]) -> str:
+    return parameters.notebook_fingerprint("\n".join(parameters.code_cells(notebook)), names, display=True)
+
+
+def _texts(values: dict) -> frozenset[str]:
+    """The texts among the values of parameters: some name methods."""
+    every = (each for value in values.values() for each in (value if isinstance(value, list) else [value]))
+    return frozenset(each for each in every if isinstance(each, str))
 
 
 def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:

@@ -92,10 +92,10 @@ def test_methods_that_a_notebook_builds_by_name_count():
 
 def test_a_recipe_counts_as_code_of_the_notebooks_that_train_the_method(monkeypatch):
     source = "from synpos_lib.train import pretrain"
-    codes = [parameters.code_fingerprint(source, [name]) for name in ("byol", "swav")]
+    codes = [parameters.notebook_fingerprint(source, [name]) for name in ("byol", "swav")]
     swav = dataclasses.replace(methods.recipe("swav"), learning_rate=0.7)
     monkeypatch.setitem(methods.load("table.METHODS"), "swav", swav)
-    changed = [parameters.code_fingerprint(source, [name]) for name in ("byol", "swav")]
+    changed = [parameters.notebook_fingerprint(source, [name]) for name in ("byol", "swav")]
     assert changed[0] == codes[0] and changed[1] != codes[1]
 
 
