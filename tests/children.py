@@ -22,6 +22,12 @@ def run(work: Callable, *arguments, said: Path) -> int:
     return child.exitcode
 
 
+def outcome(work: Callable, folder: Path, *arguments) -> tuple[int, str]:
+    """Do the work in a folder, in a process of its own: its exit code and its words."""
+    said = folder.parent / "said"
+    return run(work, folder, *arguments, said=said), said.read_text()
+
+
 def _work(work: Callable, arguments: tuple, said: Path) -> None:
     torch.set_num_threads(1)
     with said.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

@@ -127,11 +127,11 @@ class Study:
         tests = {task.test.name: task.test} | task.shifts
         with quiet():
             run, model = self.train(task, augmentation, seed=seed, variant=variant, **parts)
-            config = {"tests": {target: test.fingerprint for target, test in tests.items()}, **about}
+            config: dict[str, Any] = {"tests": {target: test.fingerprint for target, test in tests.items()}}
             measure = partial(accuracy, model, tests)
             rows = evaluations.evaluate(self.runs, "accuracy", run, config, measure, ACCURACY_CODE, **about).metrics()
             if task.attack:
-                config = {"test": task.test.fingerprint, **task.attack, **about}
+                config = {"test": task.test.fingerprint, **task.attack}
                 measure = partial(attacks, model, task.test, **task.attack)
                 rows += evaluations.evaluate(self.runs, "attack", run, config, measure, ATTACK_CODE, **about).metrics()
         return pd.DataFrame(rows).assign(run=run.name, seconds=run.results["seconds"])

@@ -8,6 +8,7 @@ All trainings take (nearly) the same number of steps, warm-up included: fewer im
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,6 @@ class Study:
         )
         folder = self.runs / safe_name(f"mix-{name}-{method}-{variant}-seed{seed}")
         about = {"dataset": name, "method": method, "variant": variant, "seed": seed}
-        protocol = robustness.settings(self.images, self.sets)
         some = images.images[:1000]
         with quiet():
             run = train(folder, config, images, variations, lambda f: collapse.probe(f(some), f(some, flip=True)))
@@ -120,8 +120,13 @@ class Study:
             def measure() -> list[dict]:
                 return robustness.measure(load_encoder(run), self.images, self.sets, seed=seed)
 
-            evaluation = evaluations.evaluate(self.runs, "shift", run, protocol, measure, CODE, **about)
+            evaluation = evaluations.evaluate(self.runs, "shift", run, self.protocol, measure, CODE, **about)
         return answers(evaluation, run, method=arm, base=NAMES.get(base, base), augmentation=augmentation)
+
+    @cached_property
+    def protocol(self) -> dict:
+        """The settings of every evaluation: which images the test sets hold."""
+        return robustness.settings(self.images, self.sets)
 
     def transfer(self, rows: pd.DataFrame, to: Sequence[transfers.Target]) -> pd.DataFrame:
         """The encoders of `rows` (answers on one test set) on other tasks: a row for each encoder and target."""

@@ -51,9 +51,7 @@ def training(folder, die_at):
 
 
 def train(folder, die_at=-1):
-    """The training in a process of its own: its exit code and its words."""
-    said = folder.parent / "said"
-    return children.run(training, folder, die_at, said=said), said.read_text()
+    return children.outcome(training, folder, die_at)
 
 
 def test_a_run_killed_three_times_equals_the_uninterrupted_one(tmp_path):

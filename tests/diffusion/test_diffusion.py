@@ -234,9 +234,7 @@ def trained_by_two(folder):
 
 
 def train(folder, die_at=-1):
-    """The training in a process of its own: its exit code and its words."""
-    said = folder.parent / "said"
-    return children.run(trained, folder, die_at, said=said), said.read_text()
+    return children.outcome(trained, folder, die_at)
 
 
 def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
