@@ -1,13 +1,15 @@
-"""The embedded images: a fish of some species (*what*) in front of some scene (*where*), drawn on the fly.
+"""The embedded images: a sea creature (*what*) in front of some scene (*where*), drawn on the fly.
 
-    image = (1 - alpha) * scene(where) + alpha * fish(what),   alpha = soft coverage of the fish
+    image = (1 - alpha) * scene(where) + alpha * creature(what),   alpha = soft coverage of the creature
 
-Species is the pattern on the body, and nothing else: palette, pose, size and scene are drawn
-independently of it. Fish and scene come from separate random streams, so the same seed with other
-`where` puts the very same fish in front of another scene. All lengths are in pixels.
+A species is an outline, and nothing else; a scene is a fine texture, and nothing else. Every colour, pose and size,
+and the pattern on a body, are drawn independently of both. Creature and scene come from separate random streams, so
+the same seed with other `where` puts the very same creature, in the same colours, in front of another texture. All
+lengths are in pixels.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -17,29 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.data.creatures import NEW_SPECIES, SPECIES, eyes_of, outline
+from synpos_lib.data.drawing import SIZE, SPLITS, bands, by_name, cover, grid, hsv
 from synpos_lib.data.pixels import quantize, unit
 
-SIZE = 32
-SPECIES = ("plain", "bars", "stripes", "diagonals", "spots", "checks", "rings", "chevrons", "eye-spot", "two-tone")
-NEW_SPECIES = ("saddle", "net", "waves", "mask", "diamonds", "speckles", "cross")
 SCENES = ("autumn", "snowy", "sunset", "rainbow", "aurora", "mosaic", "watercolor", "ukiyo-e", "crayon sketch")
 HELD_OUT_SCENES = ("china", "flower", "desert", "jungle")
-SPLITS = ("train", "val", "test")
-
-PALETTES = torch.tensor(  # (palette, body or marking, RGB); a dark marking on a light body, so that every pattern reads
-    [
-        [[1.00, 0.84, 0.18], [0.10, 0.12, 0.34]],  # yellow, navy
-        [[1.00, 0.60, 0.16], [0.30, 0.08, 0.02]],  # orange, brown
-        [[1.00, 0.46, 0.42], [0.30, 0.02, 0.08]],  # coral, maroon
-        [[0.24, 0.86, 0.82], [0.05, 0.14, 0.30]],  # turquoise, midnight
-        [[0.98, 0.97, 0.94], [0.10, 0.10, 0.12]],  # white, black
-        [[1.00, 0.66, 0.84], [0.38, 0.04, 0.30]],  # pink, plum
-        [[0.68, 0.92, 0.28], [0.06, 0.24, 0.14]],  # lime, forest
-        [[0.56, 0.78, 1.00], [0.08, 0.12, 0.46]],  # sky, blue
-    ]
-)
-N_FISH, N_SCENE = 12, 16  # random numbers per image: one row for its fish, one for its scene
-FIELD = 6  # a scene's smooth colour fields start from FIELD × FIELD random numbers
+N_CREATURE, N_SCENE = 14, 12  # random numbers per image: one row for its creature, one for its scene
+FIELD = 6  # a scene's smooth fields start from FIELD × FIELD random numbers
 
 
 class LabelledImages(NamedTuple):
@@ -64,18 +51,20 @@ def render(
     for names, known in [(species, (*SPECIES, *NEW_SPECIES)), (scenes, (*SCENES, *HELD_OUT_SCENES))]:
         for name in set(names).difference(known):
             raise Problem(f"unknown species or scene '{name}': {suggest(name, known)}")
-    streams = [np.random.default_rng([seed, SPLITS.index(split), stream]) for stream in range(5)]
+    streams = [np.random.default_rng([seed, SPLITS.index(split), stream]) for stream in range(6)]
     what = _indices(what, n, len(species), streams[0])
     where = _indices(where, n, len(scenes), streams[1])
-    fish, scene, field = (
+    shapes = [(N_CREATURE,), (N_SCENE,), (2, FIELD, FIELD), (3, FIELD, FIELD)]
+    numbers = [
         torch.from_numpy(rng.random((n, *shape), dtype=np.float32))
-        for rng, shape in zip(streams[2:], [(N_FISH,), (N_SCENE,), (4, FIELD, FIELD)], strict=True)
-    )
+        for rng, shape in zip(streams[2:], shapes, strict=True)
+    ]
     images = torch.empty(n, 3, SIZE, SIZE, dtype=torch.uint8)
     for chunk in torch.arange(n).split(512):  # small enough to stay in the processor's cache
-        background = by_name(scenes, where[chunk], partial(_draw_scene, split), scene[chunk], field[chunk])
-        drawn = _draw_fish(species, what[chunk], fish[chunk], background, sketch)
-        images[chunk] = quantize(drawn)
+        creature, scene, *fields = (each[chunk] for each in numbers)
+        inner, outer = (F.interpolate(field, size=SIZE, mode="bicubic", align_corners=True) for field in fields)
+        background = by_name(scenes, where[chunk], partial(_draw_scene, split), scene, outer)
+        images[chunk] = quantize(_draw_creature(species, what[chunk], creature, scene, inner, background, sketch))
     return LabelledImages(images, what, where)
 
 
@@ -88,184 +77,94 @@ def _indices(index: Tensor | None, n: int, count: int, rng: np.random.Generator)
     return index
 
 
-def by_name(names: Sequence[str], index: Tensor, draw: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """Call draw(name, its rows) once per name that occurs, and put the results back in order."""
-    groups = [(index == i).nonzero().squeeze(1) for i in index.unique()]
-    drawn = [draw(names[int(index[group[0]])], *(row[group] for row in rows)) for group in groups]
-    return torch.cat(drawn)[torch.cat(groups).argsort()]
+def _colour(r: Tensor, hue: Tensor, by_day: tuple[Tensor, Tensor], at_night: tuple[Tensor, Tensor]) -> Tensor:
+    """One colour for each image, (n, 3, 1, 1): a hue, and saturation and value by day and at night.
+
+    r (n, N_SCENE) are the numbers of the scenes: half of them are dark, with a light creature.
+    """
+    s, v = (torch.where(r[:, 0] < 0.5, night, day) for day, night in zip(by_day, at_night, strict=True))
+    return hsv(hue, s, v)[:, :, None, None]
 
 
-# ---------------------------------------------------------------------------------------------- fish
+# ------------------------------------------------------------------------------------------ creatures
 
 
-def _draw_fish(species: Sequence[str], what: Tensor, r: Tensor, background: Tensor, sketch: bool) -> Tensor:
-    """r (n, N_FISH) uniform numbers: pose and colours, in the order in which they are used here."""
-    r = r[:, :, None, None]
-    scale = 1.22 + 0.16 * (r[:, 0] - 0.5)
-    angle = (r[:, 1] - 0.5) * np.deg2rad(24)
+def _draw_creature(
+    species: Sequence[str], what: Tensor, r: Tensor, scene: Tensor, field: Tensor, background: Tensor, sketch: bool
+) -> Tensor:
+    """r (n, N_CREATURE) and field (n, 2, 32, 32): colour, pose and the pattern of the body, which tells nothing."""
+    hue = scene[:, 1] + 0.25 + 0.5 * r[:, 0]  # far from the hue of the scene
+    by_day, at_night = (0.75 + 0.2 * r[:, 1], 0.42 + 0.2 * r[:, 2]), (0.35 + 0.35 * r[:, 1], 0.98 - 0.06 * r[:, 2])
+    body = _colour(scene, hue, by_day, at_night)
+    eye = torch.where(scene[:, 0] < 0.5, 0.05, 0.98)[:, None, None, None]
+    kind = (r[:, 3] * len(SCENES)).long()
+    r = r[:, 4:, None, None]
+    scale, angle = 1 + 0.16 * (r[:, 0] - 0.5), (r[:, 1] - 0.5) * math.radians(24)
     facing = torch.where(r[:, 2] < 0.5, -1.0, 1.0)
-    y, x = torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2.0] * 2, indexing="ij")
-    x, y = x - 3 * (r[:, 3] - 0.5), y - 5 * (r[:, 4] - 0.5)
-    u = facing * (x * angle.cos() + y * angle.sin()) / scale - 1.8  # towards the head
-    v = (y * angle.cos() - x * angle.sin()) / scale  # towards the belly
-    a, b = 10.0, 6.6 + 1.4 * (r[:, 5] - 0.5)
-
-    body = _ellipse(u / a, v / b, a, b)
-    fin = _ellipse((u + 1) / 5.5, (v + b - 1.0) / 3.2, 5.5, 3.2)
-    tail = torch.minimum(4.2 - 0.75 * (u + a) - v.abs(), u + a + 4.5 - 0.35 * v.abs()).minimum(-u - 6)
-    eye, pupil = (cover(radius - ((u - 6.4) ** 2 + (v + 1.6) ** 2).sqrt()) for radius in (1.75, 0.95))
-    phase = 0.8 * (r[:, 6:8] - 0.5)  # each species has its pattern in one place, up to a small shift
-    marking = by_name(species, what, lambda name, *place: MARKINGS[name](*place), u, v, *phase.unbind(1))
-
-    if sketch:  # pencil on paper: outlines, hatched markings, the scene as faint shading
-        ink = 0.15 * torch.ones_like(u)[:, None]
-        light = torch.full_like(ink, 0.97)
-        hatch = 0.55 + 0.35 * torch.sin(2.2 * (x + y))
-        dark = (light * hatch[:, None]).expand_as(light)
+    x, y = grid()
+    x, y = x - 5 * (r[:, 3] - 0.5), y - 5 * (r[:, 4] - 0.5)
+    u = facing * (x * angle.cos() + y * angle.sin()) / scale
+    v = (y * angle.cos() - x * angle.sin()) / scale
+    edge, eyes = (by_name(species, what, shape, u, v)[:, None] for shape in (outline, eyes_of))
+    pattern = by_name(SCENES, kind, _texture, r[:, 5:], field)[:, None]
+    rim, skin, image = 0.45 * body, body * (1 - 0.35 * pattern), background
+    if sketch:  # pencil on paper: outlines, the scene as faint shading
         grey = background.mean(1, keepdim=True)
         image = (0.93 + 0.35 * (grey - F.avg_pool2d(grey, 7, 1, 3, count_include_pad=False))).expand(-1, 3, -1, -1)
-        light, dark, rim = light.expand_as(image), dark.expand_as(image), ink.expand_as(image)
-    else:
-        light, dark = PALETTES[(r[:, 8, 0, 0] * len(PALETTES)).long()].unbind(1)
-        light, dark = (c[:, :, None, None] + 0.12 * (r[:, 9:12] - 0.5) for c in (light, dark))
-        rim, image = 0.35 * torch.minimum(light, dark) + 0.02, background
-    marking = marking[:, None]
-    skin = light + marking * (dark - light)
-    fins = light if sketch else 0.55 * light + 0.45 * dark
-    for shape, colour in [(tail, fins), (fin, fins), (body, skin)]:
-        image = image + cover(shape)[:, None] * (rim - image)
-        image = image + cover(shape - 0.9)[:, None] * (colour - image)
-    image = image + eye[:, None] * (0.98 - image)
-    return image + pupil[:, None] * (0.03 - image)
+        rim, skin, eye = (torch.full_like(image, shade) for shade in (0.15, 0.98, 0.1))
+        skin = skin - 0.12 * pattern
+    for coverage, colour in [(cover(edge + 0.3), rim), (cover(edge - 0.7), skin), (cover(eyes), eye)]:
+        image = image + coverage * (colour - image)
+    return image
 
 
-def _ellipse(x: Tensor, y: Tensor, a: float, b: Tensor | float) -> Tensor:
-    """Signed distance in pixels to the ellipse x² + y² = 1 (to first order), positive inside."""
-    return (1 - x**2 - y**2) / (2 * ((x / a) ** 2 + (y / b) ** 2).sqrt() + 1e-3)
-
-
-def cover(distance: Tensor) -> Tensor:
-    """Soft coverage of a shape, from the signed distance in pixels to its edge (positive inside)."""
-    return (distance + 0.5).clamp(0, 1)
-
-
-def bands(wave: Tensor) -> Tensor:
-    """A wave turned into bands with soft edges."""
-    return (0.5 + 1.6 * wave).clamp(0, 1)
-
-
-def _dotted(first: Tensor, second: Tensor) -> Tensor:
-    return bands(0.7 * (first.cos() + second.cos() + (first - second).cos() - 0.4))
-
-
-K = 2 * np.pi / 5.4  # bands 2.7 pixels wide
-# where the body has the marking colour, 0 to 1, by its two axes and two phases
-MARKINGS: dict[str, Callable[..., Tensor]] = {
-    "plain": lambda u, v, p, q: torch.zeros_like(u),
-    "bars": lambda u, v, p, q: bands(torch.sin(K * u + p)),
-    "stripes": lambda u, v, p, q: bands(torch.sin(K * v + p)),
-    "diagonals": lambda u, v, p, q: bands(torch.sin(K * (u + v) * 0.7071 + p)),
-    "spots": lambda u, v, p, q: _dotted(K * u + p, K * (0.5 * u + 0.866 * v) + q),  # on a hexagonal lattice
-    "checks": lambda u, v, p, q: bands(1.4 * torch.sin(0.55 * K * u + p) * torch.sin(0.55 * K * v + q)),
-    "rings": lambda u, v, p, q: bands(torch.cos(K * (u**2 + v**2).sqrt() + 0.25 * (p - np.pi))),
-    "chevrons": lambda u, v, p, q: bands(torch.sin(K * (0.8 * u + v.abs()) + p)),
-    "eye-spot": lambda u, v, p, q: cover(2.7 - ((u + 4.4) ** 2 + v**2).sqrt()),
-    "two-tone": lambda u, v, p, q: cover(-v + 0.5 * torch.sin(0.5 * u + p)),
-    "saddle": lambda u, v, p, q: cover(3.4 - (u + 1).abs()),
-    "net": lambda u, v, p, q: bands(
-        torch.maximum(torch.cos(0.62 * K * (u + v) + p), torch.cos(0.62 * K * (u - v) + q)) - 0.55
-    ),
-    "waves": lambda u, v, p, q: bands(torch.sin(K * v + p + 1.6 * torch.sin(0.75 * u + q))),
-    "mask": lambda u, v, p, q: cover(u - 2.6),
-    "diamonds": lambda u, v, p, q: cover(2.9 - ((u + 1.5 - 7.4 * torch.round((u + 1.5) / 7.4)).abs() + 0.8 * v.abs())),
-    "speckles": lambda u, v, p, q: bands(torch.sin(1.4 * u + p) * torch.sin(1.5 * v + q) * 1.6 - 0.4),
-    "cross": lambda u, v, p, q: torch.maximum(cover(1.5 - (u + 1).abs()), cover(1.5 - v.abs())),
-}
-
-
-# -------------------------------------------------------------------------------------------- scenes
-
-
-def _rgb(*hexes: str) -> Tensor:
-    return torch.tensor([[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in hexes])
-
-
-def _ramp(value: Tensor, *hexes: str) -> Tensor:
-    """Colours along a ramp: value (n, 32, 32) in [0, 1] -> (n, 3, 32, 32)."""
-    stops = _rgb(*hexes)
-    place = value.clamp(0, 1) * (len(stops) - 1)
-    colours = ((1 - (place - i).abs()).clamp(0, 1)[:, None] * c[:, None, None] for i, c in enumerate(stops))
-    return sum(colours, torch.zeros(()))
-
-
-def _dots(r: Tensor, radius: float, count: int) -> Tensor:
-    """Coverage of `count` round dots whose centres are r (n, >= 2 * count)."""
-    y, x = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float32)] * 2, indexing="ij")
-    dots = torch.zeros(len(r), SIZE, SIZE)
-    for i in range(count):
-        cx, cy = (SIZE * r[:, 2 * i + j, None, None] for j in (0, 1))
-        dots = torch.maximum(dots, cover(radius - ((x - cx) ** 2 + (y - cy) ** 2).sqrt()))
-    return dots[:, None]
+# --------------------------------------------------------------------------------------------- scenes
 
 
 def _draw_scene(split: str, name: str, r: Tensor, field: Tensor) -> Tensor:
-    """One scene for each row of r (n, N_SCENE) and field (n, 4, FIELD, FIELD) -> (n, 3, 32, 32)."""
+    """One scene for each row of r (n, N_SCENE) and field (n, 3, 32, 32): two shades of neighbouring hues."""
     if name in ("china", "flower"):
-        return _photo_crops(name, r, split)
-    smooth = F.interpolate(field, size=SIZE, mode="bicubic", align_corners=True)  # (n, 4, 32, 32)
-    f, g, h, e = smooth.unbind(1)
-    y, x = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float32)] * 2, indexing="ij")
-    s, c = y / (SIZE - 1), x / (SIZE - 1)
-    p, q = r[:, 0, None, None], r[:, 1, None, None]
+        return _photo_crops(name, r[:, 2:], split)
+    plain = (0.18 + 0.2 * r[:, 2], 0.96 - 0.06 * r[:, 3]), (0.65 + 0.2 * r[:, 2], 0.20 + 0.06 * r[:, 3])
+    marked = (0.45 + 0.2 * r[:, 4], 0.80 - 0.1 * r[:, 5]), (0.5 + 0.2 * r[:, 4], 0.42 + 0.1 * r[:, 5])
+    ground, marking = _colour(r, r[:, 1], *plain), _colour(r, r[:, 1] + 0.16 * (r[:, 6] - 0.5), *marked)
+    texture = _texture(name, r[:, 7:, None, None], field)[:, None]
+    return (ground + texture * (marking - ground)) * (1 + 0.16 * (field[:, 2:] - 0.5))
+
+
+def _texture(name: str, r: Tensor, field: Tensor) -> Tensor:
+    """Where a texture is marked, 0 to 1, (n, 32, 32): r (n, 5, 1, 1) uniform, field (n, 2 or 3, 32, 32) smooth."""
+    x, y = (c + (SIZE - 1) / 2 for c in grid())
+    k, p, q = 2 * math.pi / 4.6, 2 * math.pi * r[:, 0], 2 * math.pi * r[:, 1]  # a band is 2.3 pixels wide
+    lean, across, down = 0.1 * (r[:, 2] - 0.5), x + 4 * r[:, 0], y + 4 * r[:, 1]
     match name:
-        case "autumn":
-            image = _ramp(0.15 + 0.7 * f, "7a2e0b", "c2560f", "e98a1c", "f6b93b")
-            leaves = _dots(r[:, 2:], 1.7, 6)
-            return image + leaves * (_ramp(g, "9b1b0c", "d9381e") - image)
-        case "snowy":
-            image = _ramp(s + 0.5 * (f - 0.5), "8fb4d9", "c4dbf0", "f4f8fc", "ffffff")
-            return image + 0.9 * _dots(r[:, 2:], 1.0, 7) * (1 - image)
-        case "sunset":
-            image = _ramp(s + 0.25 * (f - 0.5), "3b1c5a", "a12a6b", "f0643c", "fdb94a")
-            sun = cover(4.2 - ((x - 4 - 24 * p) ** 2 + (y - 21 - 6 * q) ** 2).sqrt())[:, None]
-            return image + sun * (_rgb("fff2b0")[0, :, None, None] - image)
-        case "rainbow":
-            radius = ((x - 16 - 16 * (p - 0.5)) ** 2 + (y - 36 - 6 * q) ** 2).sqrt()
-            hues = ("8a4fd8", "3f7be8", "35b85a", "f7e13c", "f79a2c", "e8362e")
-            bow = _ramp((radius - 13) / 20 + 0.06 * (f - 0.5), *hues)
-            sky = _ramp(0.6 * s + 0.4 * f, "7cc3f5", "d8f0ff")
-            return sky + (cover(radius - 12) * cover(34 - radius))[:, None] * (bow - sky)
-        case "aurora":
-            curtain = torch.sin(2 * np.pi * (1.3 * c + 0.9 * (f - 0.5) + p)) * 0.5 + 0.5
-            image = _ramp((0.15 + 0.3 * s).expand_as(f), "050b26", "0d1b45")
-            glow = curtain**2 * (1.1 - s) * (0.5 + h)
-            return image + glow.clamp(0, 1)[:, None] * (_ramp(g, "1fe39a", "4bd0c8", "8b5cf0") - image)
-        case "mosaic":
-            tile = F.interpolate(F.interpolate(smooth[:, :2], size=8, mode="nearest"), size=SIZE, mode="nearest")
-            image = _ramp(0.5 + 1.6 * (tile[:, 0] - 0.5), "14505c", "2a9d8f", "e9c46a", "e76f51", "f4f1de")
-            grout = ((x % 4 == 3) | (y % 4 == 3)).float()
-            return image + 0.55 * grout * (0.25 - image)
-        case "watercolor":
-            image = _ramp(0.5 + 1.5 * (f - 0.5), "f7c6d9", "fdf6ec", "c9b6ea")
-            return image + (1.3 * (g - 0.45)).clamp(0, 0.7)[:, None] * (_rgb("a8e6cf")[0, :, None, None] - image)
-        case "ukiyo-e":
-            wave = y + 2.5 * torch.sin(2 * np.pi * (c * 1.5 + p)) + 3 * (f - 0.5)
-            band = (0.5 + 1.5 * torch.sin(2 * np.pi * wave / 8 + 6 * q)).clamp(0, 1)
-            sea = _ramp(band, "1f3f77", "5d86b5")
-            sky = _rgb("efe0bd")[0, :, None, None]
-            image = sea + cover(11 - wave)[:, None] * (sky - sea)
-            sun = (cover(3.6 - ((x - 5 - 22 * q) ** 2 + (y - 5) ** 2).sqrt()) * cover(11 - wave))[:, None]
-            return image + sun * (_rgb("c8321f")[0, :, None, None] - image)
-        case "crayon sketch":
-            hatch = (0.5 + 0.9 * torch.sin(1.5 * (x * (0.5 + p) + y) + 8 * f)).clamp(0, 1) * (0.35 + 0.65 * g)
-            colour = _ramp((h > 0.5).float() * 0.5 + 0.5 * e, "2f6fd0", "3fae49", "3fae49", "e2557a")
-            return 0.98 - 0.75 * hatch[:, None] * (0.98 - colour)
-        case "desert":
-            dune = s + 0.12 * torch.sin(2 * np.pi * (c + p)) + 0.2 * (f - 0.5)
-            return _ramp(dune, "8fd3e8", "d9eef0", "efc98a", "d99a4e", "b5722f")
-        case _:  # jungle
-            image = _ramp(0.1 + 0.8 * f, "06240f", "0f5a26", "3d9a35", "a6d44a")
-            return image * (0.8 + 0.3 * torch.sin(2.1 * x * (p - 0.5) * 2 + 1.7 * y + 6 * g)[:, None])
+        case "autumn":  # leaves
+            leaves = torch.sin(0.72 * k * x + p) * torch.sin(0.72 * k * y + q)
+            return bands(1.2 * (leaves - 0.15 + 0.5 * (field[:, 0] - 0.5)))
+        case "snowy":  # flakes on a lattice
+            return bands(1.5 * (torch.cos(k * (0.87 * x + 0.5 * y) + p) + torch.cos(k * y + q) - 1.2))
+        case "sunset":  # level bands
+            return bands(0.8 * torch.sin(k * (y + lean * x) + p))
+        case "rainbow":  # arcs
+            radius = ((x - 16 - 100 * lean) ** 2 + (y - 38 - 4 * r[:, 3]) ** 2).sqrt()
+            return bands(0.8 * torch.sin(k * radius + p))
+        case "aurora":  # curtains
+            return bands(0.8 * torch.sin(k * (x + 1.2 * torch.sin(0.25 * y + q)) + p))
+        case "mosaic":  # tiles of 4 × 4
+            tile = ((across // 4 + down // 4) % 2 == 0).float()
+            grout = torch.maximum(across % 4 < 1, down % 4 < 1).float()
+            return 0.25 + 0.75 * tile - 0.225 * grout * (1 + 2 * tile)
+        case "watercolor":  # blots
+            return (0.5 + 1.8 * (field[:, 0] - 0.5)).clamp(0, 1)
+        case "ukiyo-e":  # waves, row above row
+            shifted = (across + 3 * (torch.floor(down / 3) % 2)) % 6 - 3
+            return bands(0.9 * torch.sin(2.1 * (shifted**2 + (down % 3 - 3.2) ** 2).sqrt() + 0.6))
+        case "crayon sketch":  # hatching
+            return bands(0.7 * torch.sin(0.9 * k * ((0.75 + lean) * x + 0.66 * y) + p) + 0.8 * (field[:, 1] - 0.5))
+        case "desert":  # dunes
+            return bands(0.5 * torch.sin(0.5 * k * (y + 2.2 * torch.sin(0.35 * x + q)) + p))
+        case _:  # jungle: leaves across each other
+            return bands(torch.maximum(torch.sin(k * (x + 0.5 * y) + p), torch.sin(k * (x - 0.5 * y) + q)) - 0.6)
 
 
 @cache

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synpos_lib.data.drawing import SIZE, SPLITS, bands, by_name, cover, grid, hsv
 from synpos_lib.data.pixels import quantize, unit
-from synpos_lib.data.scenes import SIZE, SPLITS, bands, by_name, cover
 
 GLYPH = 40  # pixels of the masks that glyphs are stored as
 SHAPES = ("disc", "ring", "square", "triangle", "pentagon", "star", "cross", "crescent", "heart", "half-disc")
@@ -56,17 +56,10 @@ def render(n: int, name: str, *, split: str = "train", seed: int = 0) -> tuple[T
 # ------------------------------------------------------------------------------------------- colour
 
 
-def _hsv(h: Tensor, s: Tensor | float, v: Tensor | float) -> Tensor:
-    """RGB (n, 3) of hue, saturation and value; hue 1 is hue 0."""
-    ramp = ((h[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6 - 3).abs().sub(1).clamp(0, 1)
-    s, v = (torch.as_tensor(c).expand(len(h))[:, None] for c in (s, v))
-    return v * (1 - s + s * ramp)
-
-
 def _two_colours(r: Tensor) -> tuple[Tensor, Tensor]:
     """A deep and a light colour (n, 3), of different hues."""
-    deep = _hsv(r[:, 0], 0.55 + 0.4 * r[:, 1], 0.18 + 0.32 * r[:, 2])
-    light = _hsv((r[:, 0] + 0.2 + 0.6 * r[:, 3]) % 1, 0.15 + 0.5 * r[:, 4], 0.85 + 0.15 * r[:, 5])
+    deep = hsv(r[:, 0], 0.55 + 0.4 * r[:, 1], 0.18 + 0.32 * r[:, 2])
+    light = hsv((r[:, 0] + 0.2 + 0.6 * r[:, 3]) % 1, 0.15 + 0.5 * r[:, 4], 0.85 + 0.15 * r[:, 5])
     return deep, light
 
 
@@ -76,7 +69,7 @@ def _paint(covered: Tensor, r: Tensor) -> Tensor:
     swap = (r[:, 6] < 0.5)[:, None]
     front, back = (c[:, :, None, None] for c in (torch.where(swap, deep, light), torch.where(swap, light, deep)))
     field = F.interpolate(r[:, 8:24].reshape(-1, 1, 4, 4), SIZE, mode="bicubic", align_corners=True)
-    shade = torch.where(swap, -0.25, 0.25)[:, :, None, None] * _hsv(r[:, 7], 0.6, 1.0)[:, :, None, None]
+    shade = torch.where(swap, -0.25, 0.25)[:, :, None, None] * hsv(r[:, 7], 0.6, 1.0)[:, :, None, None]
     background = back + shade * field
     return background + covered[:, None] * (front - background)
 
@@ -85,7 +78,7 @@ def _frame(r: Tensor, turn: float, shift: float, zoom: float) -> tuple[Tensor, T
     """Coordinates (n, 32, 32) of every pixel in the object's own frame: turned, shifted, zoomed per image."""
     angle = (r[:, 0] - 0.5)[:, None, None] * 2 * turn
     scale = 1 + zoom * (2 * r[:, 1] - 1)[:, None, None]
-    y, x = torch.meshgrid(*[torch.arange(SIZE) - (SIZE - 1) / 2] * 2, indexing="ij")
+    x, y = grid()
     x, y = (c - shift * (2 * r[:, i] - 1)[:, None, None] for c, i in ((x, 2), (y, 3)))
     return (x * angle.cos() + y * angle.sin()) / scale, (y * angle.cos() - x * angle.sin()) / scale
 
@@ -197,7 +190,7 @@ def _textures(what: Tensor, r: Tensor) -> Tensor:
     noise = F.interpolate(r[:, 28:].reshape(-1, 1, 6, 6), SIZE, mode="bicubic", align_corners=True)[:, 0] - 0.5
     value = by_name(TEXTURES, what, _texture, x, y, noise, r[:, 28:])
     deep, light = (c[:, :, None, None] for c in _two_colours(r[:, 16:]))
-    tint = _hsv(r[:, 22], 0.7, 0.25)[:, :, None, None] * noise[:, None]
+    tint = hsv(r[:, 22], 0.7, 0.25)[:, :, None, None] * noise[:, None]
     return deep + value[:, None] * (light - deep) + tint
 
 

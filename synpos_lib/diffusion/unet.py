@@ -28,6 +28,8 @@ class UNetConfig:
     attention: tuple[int, ...] = (1,)  # levels with self-attention; level 1 is 16 × 16 pixels
     middle_attention: bool = True
     pooled: bool = False  # the bottleneck is averaged over space before it is decoded
+    skips: tuple[int, ...] | None = None  # the levels, 0 = finest, whose skips reach the decoder; None: all
+    skip_width: int | None = None  # how many channels of a skip reach the decoder; None: all
     heard: bool = False  # the bottleneck is added to the embedding of t that scales and shifts the decoder's layers
     layers: int = 2  # residual blocks per level
     groups: int = 32  # of GroupNorm
@@ -93,12 +95,23 @@ class UNet(nn.Module):
         emb = self._embed(t, labels)
         if self.config.heard:
             emb = emb + self.hear(h.mean((2, 3)))
+        skips = self._narrowed(skips)
         for block in self.unet.up_blocks:
             n = len(block.resnets)
             h = block(h, skips[-n:], emb)
             skips = skips[:-n]
         h = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h)))
         return F.pixel_shuffle(h, self.config.patch)
+
+    def _narrowed(self, skips: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Skips, finest first, with zeros for what does not reach the decoder."""
+        config, finest = self.config, skips[0].shape[-1]
+        if config.skips is not None:
+            kept = [finest >> level for level in config.skips]
+            skips = tuple(skip if skip.shape[-1] in kept else torch.zeros_like(skip) for skip in skips)
+        if (width := config.skip_width) is not None:
+            skips = tuple(F.pad(skip[:, :width], (0, 0, 0, 0, 0, skip.shape[1] - width)) for skip in skips)
+        return skips
 
     def _patches(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)

@@ -37,19 +37,19 @@ def test_what_and_where_are_independent_and_even():
     assert abs(chi2 - freedom) < 4 * (2 * freedom) ** 0.5
 
 
-def test_another_scene_leaves_the_fish_as_it_was():
-    """The pixels that two scenes agree on are the opaque fish; they are the same in a third scene."""
+def test_another_scene_leaves_the_creature_as_it_was():
+    """The pixels that two scenes agree on are the opaque creature; they are the same in a third scene."""
     n = 60
     what = torch.arange(n) % len(scenes.SPECIES)
     a, b, c = (
-        scenes.render(n, what=what, where=torch.full((n,), scenes.SCENES.index(s))).images.int()
-        for s in ("snowy", "sunset", "aurora")
+        scenes.render(n, scenes=(name,), what=what).images.int()  # a photograph has no colours in common with a texture
+        for name in ("watercolor", "china", "sunset")
     )
-    fish = ((a - b).abs() <= 1).all(1)
-    assert 0.1 < fish.float().mean() < 0.5
+    creature = ((a - b).abs() <= 1).all(1)
+    assert 0.1 < creature.float().mean() < 0.5
     same = ((a - c).abs() <= 1).all(1)
-    assert same[fish].float().mean() > 0.97
-    assert same[~fish].float().mean() < 0.05
+    assert same[creature].float().mean() > 0.97
+    assert same[~creature].float().mean() < 0.25
 
 
 def test_another_species_leaves_the_scene_as_it_was():
