@@ -20,7 +20,7 @@ from synpos_lib.diffusion.unet import UNet, UNetConfig
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
 DATA = ("weights/*.safetensors",)  # a change in these runs the notebooks that read them again
-SHIPPED_IMAGES = 20_000  # the first of "scenes": what the shipped weights learned from, up to rounding
+SHIPPED_IMAGES = 5_000  # the first of "scenes": what the shipped weights learned from, up to rounding
 
 
 def recipe(name: str, *, classes: int | None = None, **changes: Any) -> TrainingConfig:

@@ -8,14 +8,10 @@ so that it can be sampled with classifier-free guidance. Without classes no labe
 Everything random is drawn for the whole batch from the seed and the step, where the images are, so that a continued
 training is the uninterrupted one and a GPU waits for nothing.
 
-Differs from the reference in: the embedded data's network predicts v, and learns to use a bottleneck that is not
-its own (`second_view`). For that share of every batch, h comes from another view of the same image: its middle,
-flipped and moved, in the surroundings of another image, with noise of its own. So h helps with what both have in
-common, the thing in the middle, and not with the place. The paper's network needs no such help: it is 8 times larger
-and saw 100 million images. No label is used, but one assumption: things are in the middle. With classes: labels
-are dropped image by image (the released code drops those of a whole batch, in one batch of ten), the network is the
-unconditional one with an embedding of the label added to that of t, and beta ends at 0.02 (released: a network of
-its own, and 0.028).
+Differs from the reference in: the embedded data's network predicts v, and its learning rate falls at the end. With
+classes: labels are dropped image by image (the released code drops those of a whole batch, in one batch of ten), the
+network is the unconditional one with an embedding of the label added to that of t, and beta ends at 0.02 (released: a
+network of its own, and 0.028).
 """
 
 import contextlib
@@ -26,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
@@ -51,7 +46,7 @@ class TrainingConfig:
     """A training of the diffusion model; the defaults are the embedded data's recipe."""
 
     unet: UNetConfig = field(default_factory=lambda: EMBEDDED)
-    steps: int = 22_000
+    steps: int = 40_000
     batch: int = 32  # images per step, over all processes
     learning_rate: float = 1e-3
     warmup: int = 200  # steps
@@ -60,8 +55,6 @@ class TrainingConfig:
     ema: float = 0.999
     ema_warmup: bool = True  # follow faster at first: a short training would otherwise average its own beginning
     clip: float = 1.0  # largest norm of the gradient
-    second_view: float = 0.8  # share of the batch whose bottleneck comes from another view, noised to at most t
-    skip_drop: float = 0.0  # share of the images that lose the skips of a resolution, each resolution by its own coin
     seed: int = 0
 
 
@@ -75,7 +68,6 @@ PAPER_TRAINING = TrainingConfig(  # the released code's: 2000 epochs of CIFAR-10
     weight_decay=0.0,
     ema=0.9999,
     ema_warmup=False,
-    second_view=0.0,
 )
 PAPER_CONDITIONAL = replace(  # the released code's class-conditional one, for CIFAR-10: 1000 epochs
     PAPER_TRAINING, unet=replace(PAPER, classes=10, dropout=0.15), steps=1000 * 50_000 // 512, learning_rate=2.5e-4
@@ -88,14 +80,10 @@ class Batch(NamedTuple):
     x0: Tensor  # (B, 3, H, W) in [-1, 1]
     t: Tensor  # (B,)
     noise: Tensor  # like x0
-    views: Tensor  # (V, 3, H, W) noised views of the first V images, V = second_view * B
-    view_t: Tensor  # (V,)
-    own_share: Tensor  # (V, 1, 1, 1) how much of its own bottleneck each of the first V images keeps
     labels: Tensor | None  # (B,) with `classes` for "no class"; None where the network has no classes
-    skips: Tensor | None  # (B, levels) 1 where the skips of a resolution are kept, 0 where dropped; None: kept
 
     def part(self, index: int, count: int) -> "Batch":
-        """One of `count` parts: each `count`-th image, so that all get as many with a second view."""
+        """One of `count` parts: each `count`-th image."""
         return self._each(lambda values: values[index::count])
 
     def to(self, device: torch.device) -> "Batch":
@@ -117,46 +105,14 @@ def draw(images: Tensor, step: int, config: TrainingConfig, labels: Tensor | Non
     x0 = _flip(scale(images[chosen]), rng)
     t = torch.randint(T, (config.batch,), **here)
     noise = torch.randn(x0.shape, **here)
-    n = round(config.second_view * config.batch)
-    views = other_view(x0[:n], rng)
-    view_t = (t[:n] * (1 - torch.rand(n, **here))).long()
-    views = q_sample(views, view_t, torch.randn(views.shape, **here))
-    own = 0.3 * torch.rand(n, **here) * (torch.rand(n, **here) < 0.5)
-    skips = None
     if labels is not None:
         dropped = torch.rand(config.batch, **here) < LABEL_DROPOUT
         labels = labels[chosen].masked_fill(dropped, config.unet.classes)
-    if config.skip_drop:
-        skips = (torch.rand(config.batch, len(config.unet.channels), **here) >= config.skip_drop).float()
-    return Batch(x0, t, noise, views, view_t, own[:, None, None, None], labels, skips)
+    return Batch(x0, t, noise, labels)
 
 
 def _flip(x: Tensor, rng: torch.Generator) -> Tensor:
     return torch.where(torch.rand(len(x), 1, 1, 1, generator=rng, device=x.device) < 0.5, x.flip(3), x)
-
-
-def other_view(x: Tensor, rng: torch.Generator) -> Tensor:
-    """The same things elsewhere: the middle of each image amid the next one; flipped, zoomed ± 8 %, moved ± 10 %."""
-    n, _, height, width = x.shape
-    if not n:  # no second views, as in the paper
-        return x
-    here: dict[str, Any] = dict(generator=rng, device=x.device)
-    cx, cy, a, b = torch.rand(4, n, 1, 1, **here)
-    middle = _ellipse(0.12 * (cx - 0.5), 0.12 * (cy - 0.5), 0.56 + 0.32 * a, 0.34 + 0.22 * b, height, width)
-    x = x.roll(1, 0) + middle[:, None] * (x - x.roll(1, 0))
-    zoom, *move = torch.rand(3, n, **here) - 0.5
-    zoom, none = 1 + 0.16 * zoom, torch.zeros(n, device=x.device)
-    affine = torch.stack([zoom, none, 0.2 * move[0], none, zoom, 0.2 * move[1]], 1).view(n, 2, 3)
-    grid = F.affine_grid(affine, list(x.shape), align_corners=False)
-    return F.grid_sample(_flip(x, rng), grid, padding_mode="reflection", align_corners=False)
-
-
-def _ellipse(cx: Tensor, cy: Tensor, a: Tensor, b: Tensor, height: int, width: int) -> Tensor:
-    """1 within ((x - cx) / a)² + ((y - cy) / b)² < 1, for x and y from -1 to 1; 0 outside; soft between. (n, H, W)"""
-    y, x = ((torch.arange(k, device=cx.device) + 0.5) / k * 2 - 1 for k in (height, width))
-    y, x = y[:, None], x[None]
-    inside = 1 - ((x - cx) / a) ** 2 - ((y - cy) / b) ** 2
-    return (0.5 + inside * b * height / 4).clamp(0, 1)
 
 
 def losses(unet: UNet, batch: Batch, errors: Callable[..., Tensor] | None = None) -> Tensor:
@@ -168,21 +124,7 @@ def losses(unet: UNet, batch: Batch, errors: Callable[..., Tensor] | None = None
 
 def squared_errors(unet: UNet, noised: Tensor, truth: Tensor, batch: Batch) -> Tensor:
     """|| prediction(x_t, t) - target ||² of every image, (B,): what is compiled where that pays."""
-    labels = batch.labels
-    h, skips = unet.encode(noised, batch.t, labels)
-    if n := len(batch.views):
-        h_view, _ = unet.encode(batch.views, batch.view_t, None if labels is None else labels[:n])
-        h = torch.cat([torch.lerp(h_view, h[:n], batch.own_share.to(h.dtype)), h[n:]])
-    if batch.skips is not None:
-        skips = drop(skips, batch.skips)
-    return (unet.decode(h, skips, batch.t, labels).float() - truth).square().mean((1, 2, 3))
-
-
-def drop(skips: tuple[Tensor, ...], masks: Tensor) -> tuple[Tensor, ...]:
-    """Skips, finest first, without those of the resolutions that an image loses: masks (B, levels) of 0 and 1."""
-    finest = skips[0].shape[-1]
-    level = [(finest // skip.shape[-1]).bit_length() - 1 for skip in skips]
-    return tuple(skip * masks[:, i, None, None, None].to(skip.dtype) for i, skip in zip(level, skips, strict=True))
+    return (unet(noised, batch.t, batch.labels).float() - truth).square().mean((1, 2, 3))
 
 
 def learning_rate(step: int, config: TrainingConfig, progress: float | None = None) -> float:

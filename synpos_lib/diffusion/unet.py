@@ -3,9 +3,9 @@
     unet(x, t) = decode(*encode(x, t), t);   h = output of the middle block (the bottleneck)
 
 Differs from the reference in: the embedded data's network works on patches of 2 × 2 pixels, is narrow, has no
-attention, its bottleneck is averaged over space (`pooled`), so that it can carry *what* but no layout, and it also
-scales and shifts every layer of the decoder (`heard`), so that a small decoder cannot do without it. Every network
-starts from PyTorch's initialisation (released: Xavier's, with the last layer of each block near zero).
+attention, and only the finest skips reach its decoder (`skips`), so that all that is coarse goes through the
+bottleneck: a small decoder with all of them can do without it. Every network starts from PyTorch's initialisation
+(released: Xavier's, with the last layer of each block near zero).
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,7 @@ class UNetConfig:
     channels: tuple[int, ...] = (128, 256, 256, 256)  # one per resolution; each is half the one before
     attention: tuple[int, ...] = (1,)  # levels with self-attention; level 1 is 16 × 16 pixels
     middle_attention: bool = True
-    pooled: bool = False  # the bottleneck is averaged over space before it is decoded
     skips: tuple[int, ...] | None = None  # the levels, 0 = finest, whose skips reach the decoder; None: all
-    skip_width: int | None = None  # how many channels of a skip reach the decoder; None: all
-    heard: bool = False  # the bottleneck is added to the embedding of t that scales and shifts the decoder's layers
     layers: int = 2  # residual blocks per level
     groups: int = 32  # of GroupNorm
     dropout: float = 0.1
@@ -50,11 +47,10 @@ class UNetConfig:
 PAPER = UNetConfig()
 EMBEDDED = UNetConfig(
     patch=2,
-    channels=(48, 64, 128, 128),
+    channels=(32, 64, 128),
     attention=(),
     middle_attention=False,
-    pooled=True,
-    heard=True,
+    skips=(0,),
     layers=1,
     groups=8,
     dropout=0.0,
@@ -67,10 +63,6 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         self.unet = _diffusers_unet(config)
-        if config.heard:
-            self.hear = nn.Linear(config.channels[-1], self.unet.time_embedding.linear_2.out_features)
-        if config.pooled:
-            self.unet.mid_block.register_forward_hook(lambda module, inputs, h: _pool(h))
         for module in self.modules():
             if type(module) is nn.GroupNorm:
                 module.__class__ = GroupNorm
@@ -93,9 +85,7 @@ class UNet(nn.Module):
     def decode(self, h: Tensor, skips: tuple[Tensor, ...], t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Bottleneck and skips -> prediction (B, 3, H, W)."""
         emb = self._embed(t, labels)
-        if self.config.heard:
-            emb = emb + self.hear(h.mean((2, 3)))
-        skips = self._narrowed(skips)
+        skips = self._reaching(skips)
         for block in self.unet.up_blocks:
             n = len(block.resnets)
             h = block(h, skips[-n:], emb)
@@ -103,15 +93,12 @@ class UNet(nn.Module):
         h = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(h)))
         return F.pixel_shuffle(h, self.config.patch)
 
-    def _narrowed(self, skips: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Skips, finest first, with zeros for what does not reach the decoder."""
-        config, finest = self.config, skips[0].shape[-1]
-        if config.skips is not None:
-            kept = [finest >> level for level in config.skips]
-            skips = tuple(skip if skip.shape[-1] in kept else torch.zeros_like(skip) for skip in skips)
-        if (width := config.skip_width) is not None:
-            skips = tuple(F.pad(skip[:, :width], (0, 0, 0, 0, 0, skip.shape[1] - width)) for skip in skips)
-        return skips
+    def _reaching(self, skips: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Skips, finest first, with zeros in place of those that do not reach the decoder."""
+        if self.config.skips is None:
+            return skips
+        sizes = [skips[0].shape[-1] >> level for level in self.config.skips]
+        return tuple(skip if skip.shape[-1] in sizes else torch.zeros_like(skip) for skip in skips)
 
     def _patches(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last)
@@ -137,16 +124,10 @@ def _diffusers_unet(config: UNetConfig) -> Any:
         layers_per_block=config.layers,
         add_attention=config.middle_attention,
         attention_head_dim=None,  # one head over all channels
-        resnet_time_scale_shift="scale_shift" if config.heard else "default",
         norm_num_groups=config.groups,
         dropout=config.dropout,
         num_class_embeds=config.classes + 1 if config.classes else None,
     )
-
-
-def _pool(h: Tensor) -> Tensor:
-    """Every position gets the spatial mean: (B, C, n, n) -> the same shape."""
-    return h.mean((2, 3), keepdim=True).expand_as(h).contiguous(memory_format=torch.channels_last)
 
 
 class GroupNorm(nn.GroupNorm):

@@ -17,7 +17,7 @@ from synpos_lib.diffusion.generators import ClassConditional
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet
 
-PLAIN = tiny.unet(image_size=16, patch=2, pooled=True, prediction="v_prediction")
+PLAIN = tiny.unet(image_size=16, patch=2, skips=(0,), prediction="v_prediction")
 CLASSES = dataclasses.replace(PLAIN, classes=3)
 NONE = 3  # the index of "no class"
 
@@ -53,7 +53,7 @@ def test_labels_change_no_other_draw_and_are_dropped_image_by_image():
     plain = training.draw(images.images, 7, config)
     told = training.draw(images.images, 7, config, labels=labels)
     assert plain.labels is None
-    assert all(torch.equal(a, b) for a, b in zip(plain[:6], told[:6], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(plain[:3], told[:3], strict=True))
     kept = told.labels != NONE
     which = ((told.x0[:, 0, 0, 0] + 1) * 127.5).round().long()
     assert torch.equal(told.labels[kept], labels[which[kept]])
@@ -63,7 +63,7 @@ def test_labels_change_no_other_draw_and_are_dropped_image_by_image():
 
 def test_the_loss_is_that_of_the_network_told_the_labels(labelled):
     unet = network()
-    batch = training.draw(labelled.images, 0, recipe(second_view=0.0), labels=labelled.labels)
+    batch = training.draw(labelled.images, 0, recipe(), labels=labelled.labels)
     x_t = schedule.q_sample(batch.x0, batch.t, batch.noise)
     wanted = schedule.target(batch.x0, batch.t, batch.noise, "v_prediction")
     expected = (unet(x_t, batch.t, batch.labels) - wanted).square().mean((1, 2, 3))
@@ -103,11 +103,11 @@ def test_labels_that_do_not_fit_get_one_clear_sentence(tmp_path, unet, labels, m
     assert not (tmp_path / "run").exists()
 
 
-def test_the_papers_training_has_no_second_view_and_runs(tmp_path, labelled):
+def test_the_papers_training_runs(tmp_path, labelled):
     small = {"steps": 1, "batch": 4}
     for name, unet in (("paper", PLAIN), ("paper-conditional", CLASSES)):
         run = training.train(tmp_path / name, labelled, model.recipe(name, unet=unet, **small))
-        assert run.config["second_view"] == 0 and run.results["images_seen"] == 4
+        assert run.results["images_seen"] == 4
 
 
 def test_recipes_become_conditional_by_their_number_of_classes():
@@ -122,7 +122,7 @@ def test_a_trained_network_draws_what_its_label_says(tmp_path):
     images = some_images(64)
     images.images = (images.images // 8 + 32 + 160 * labels[:, None, None, None]).to(torch.uint8)
     unet = dataclasses.replace(PLAIN, classes=2, channels=(16, 16))
-    config = recipe(unet, steps=80, batch=16, ema=0.9, learning_rate=5e-3, second_view=0.0)
+    config = recipe(unet, steps=80, batch=16, ema=0.9, learning_rate=5e-3)
     training.train(tmp_path / "runs" / "diffusion-lamp", images, config, labels=labels)
     lamp = model.load("lamp", tmp_path)
     made = ClassConditional(lamp, steps=10).generate(images.images[:8], 2, 0, labels[:8])
@@ -237,7 +237,7 @@ def test_without_labels_a_network_is_told_no_class():
 
 def test_classes_added_to_trained_weights_change_nothing_at_first(tmp_path, labelled):
     plain = network(PLAIN, seed=5)
-    config = recipe(steps=1, learning_rate=0.0, second_view=0.0)
+    config = recipe(steps=1, learning_rate=0.0)
     run = training.train(tmp_path / "run", labelled, config, init=plain)
     state = run.final()["unet"]
     assert not state["unet.class_embedding.weight"].any() and state["unet.class_embedding.weight"].shape[0] == 4

@@ -25,11 +25,10 @@ from synpos_lib.diffusion.unet import UNet
 
 TINY = tiny.unet(image_size=16, patch=2)
 WITH_ATTENTION = dataclasses.replace(TINY, attention=(1,), middle_attention=True, layers=2, patch=1)
-POOLED = dataclasses.replace(TINY, pooled=True, prediction="v_prediction")
-HEARD = dataclasses.replace(POOLED, heard=True)
+FINEST = dataclasses.replace(TINY, skips=(0,), prediction="v_prediction")  # only the finest skips reach the decoder
 
 
-def network(config=POOLED, seed=0) -> UNet:
+def network(config=FINEST, seed=0) -> UNet:
     torch.manual_seed(seed)
     return UNet(config).eval().requires_grad_(False)
 
@@ -40,7 +39,7 @@ def batch():
     return torch.randn(4, 3, 16, 16), torch.tensor([3, 250, 600, 999])
 
 
-@pytest.mark.parametrize("config", [TINY, POOLED, WITH_ATTENTION])
+@pytest.mark.parametrize("config", [TINY, WITH_ATTENTION])
 def test_decode_of_encode_is_diffusers_own_forward_pass_bit_for_bit(config, batch):
     unet, (x, t) = network(config), batch
     h, skips = unet.encode(x, t)
@@ -50,30 +49,17 @@ def test_decode_of_encode_is_diffusers_own_forward_pass_bit_for_bit(config, batc
     assert torch.equal(unet(x, t), plain)
 
 
-def test_a_heard_bottleneck_reaches_the_decoder_through_the_embedding_of_t(batch):
-    """Only the decoder's, and only by hear(mean h): with hear silenced the network is diffusers' own."""
-    unet, (x, t) = network(HEARD), batch
+def test_only_the_chosen_skips_reach_the_decoder(batch):
+    """The rest of the network is diffusers' own, with zeros in the place of the other skips."""
+    unet, (x, t) = network(FINEST), batch
     h, skips = unet.encode(x, t)
-    told = unet.unet.time_embedding(unet.unet.time_proj(t)) + unet.hear(h.mean((2, 3)))
-    y = h
+    embedding, y = unet.unet.time_embedding(unet.unet.time_proj(t)), h
     for block, n in zip(unet.unet.up_blocks, (2, 2), strict=True):
-        y, skips = block(y, skips[-n:], told), skips[:-n]
+        reaching = tuple(skip if skip.shape[-1] == 8 else 0 * skip for skip in skips[-n:])
+        y, skips = block(y, reaching, embedding), skips[:-n]
     y = unet.unet.conv_out(unet.unet.conv_act(unet.unet.conv_norm_out(y)))
     assert same_numbers(unet(x, t), torch.nn.functional.pixel_shuffle(y, 2))
-    torch.nn.init.zeros_(unet.hear.weight), torch.nn.init.zeros_(unet.hear.bias)
-    own = torch.nn.functional.pixel_unshuffle(x, 2)
-    assert same_numbers(unet(x, t), torch.nn.functional.pixel_shuffle(unet.unet(own, t).sample, 2))
-
-
-def test_another_view_keeps_the_middle_and_takes_its_surroundings_from_the_next_image():
-    """Where they are flat colours, each pixel of the view is one of the two, or where they meet between them."""
-    x = torch.linspace(-1, 1, 64)[:, None, None, None].expand(64, 3, 32, 32).contiguous()
-    view = training.other_view(x, torch.Generator().manual_seed(0))
-    assert torch.allclose(view[:, :, 16, 16], x[:, :, 16, 16], atol=1e-5)
-    corners = view[:, :, [0, 0, -1, -1], [0, -1, 0, -1]]
-    assert torch.allclose(corners, x.roll(1, 0)[:, :, :1, 0].expand(-1, -1, 4), atol=1e-5)
-    share = (view - x).abs().amax(1).lt(1e-4).float().mean((1, 2))  # of the image that is its own
-    assert 0.05 < share.min() and share.max() < 0.6 and share.std() > 0.02
+    assert not same_numbers(network(dataclasses.replace(FINEST, skips=None))(x, t), unet(x, t))
 
 
 def test_features_are_read_and_replaced_and_the_hooks_are_gone_afterwards(batch):
@@ -190,7 +176,7 @@ def test_the_average_of_weights_has_its_closed_form():
 
 
 def test_a_batch_in_parts_teaches_what_the_whole_does(monkeypatch, full_precision):
-    config = training.TrainingConfig(unet=HEARD, batch=12, second_view=0.5)
+    config = training.TrainingConfig(unet=FINEST, batch=12)
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
     batch = training.draw(images, 0, config)
     found = []
@@ -203,7 +189,6 @@ def test_a_batch_in_parts_teaches_what_the_whole_does(monkeypatch, full_precisio
         found.append((error, torch.cat([weight.grad.flatten() for weight in unet.parameters()])))
     (error, gradient), (error_in_parts, gradient_in_parts) = found
     assert error.shape == (12,)
-    # second views are drawn with the whole batch, so the parts see the same
     assert same_numbers(error, error_in_parts) and same_numbers(gradient, gradient_in_parts)
 
 
@@ -213,7 +198,7 @@ def test_a_shortened_recipe_does_not_average_its_random_start():
 
 def trained(folder, die_at):
     """Nine steps; after one that is saved, this process may die."""
-    unet = tiny.unet(image_size=16, patch=2, dropout=0.1, pooled=True, prediction="v_prediction")
+    unet = tiny.unet(image_size=16, patch=2, dropout=0.1, skips=(0,), prediction="v_prediction")
     config = training.TrainingConfig(unet=unet, steps=9, batch=8, warmup=2)
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -272,7 +257,7 @@ def test_two_processes_train_what_one_would(tmp_path):
 def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
     path = tmp_path / "weights.safetensors"
     weights = {name: value.half() for name, value in network().state_dict().items()}
-    config = dataclasses.asdict(POOLED)
+    config = dataclasses.asdict(FINEST)
     if harm == "other architecture":
         config["channels"] = (8, 32)
     files.save_tensors(path, {"weights": weights, "recipe": {"unet": config}} if harm != "not weights" else {"x": 1})
@@ -300,8 +285,8 @@ def test_how_many_of_the_images_behind_some_weights_are_at_hand(tmp_path):
         return model.coverage(place, images)
 
     shipped = model.shipped("scenes")
-    assert words(shipped, 1000) == "1,000 of the 20,000 images that the model learned from"
-    assert words(shipped, 20_000) == words(shipped, 30_000) == "all 20,000 images that the model learned from"
+    assert words(shipped, 1000) == "1,000 of the 5,000 images that the model learned from"
+    assert words(shipped, 5_000) == words(shipped, 30_000) == "all 5,000 images that the model learned from"
     for images, expected in (("of these", "all 3 images that"), ("of others", "3 images, which are not exactly those")):
         with open_run(tmp_path / images, {"images": images}) as run:
             run.finish(loss=0.1)

@@ -108,7 +108,7 @@ def test_an_edit_is_a_guided_sampling_that_starts_from_the_anchor(full_precision
 def test_the_store_of_edits_is_sharded_and_loaded_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(positives, "CHUNK", 2)
     anchors = some_images()
-    config = training.TrainingConfig(unet=BY_SCENE, steps=1, batch=4, second_view=0.0)
+    config = training.TrainingConfig(unet=BY_SCENE, steps=1, batch=4)
     training.train(tmp_path / "runs" / model.run_name("scenes-by-scene"), anchors, config, labels=torch.arange(5))
     generator = edits.SceneEdit(model.load("scenes-by-scene", tmp_path), steps=2)
     for name, shard in {"whole": (0, 1), "shard0": (0, 2), "shard1": (1, 2)}.items():

@@ -181,7 +181,7 @@ def ask(sitting: Sitting, clock: Clock, variant: str, unet: UNet, judge: Judge, 
 @torch.no_grad()
 def _error(sitting: Sitting, variant: str, unet: UNet, images: torch.Tensor) -> None:
     """The error on held-out images with the network's own bottleneck and all skips, alike for every variant."""
-    config = training.TrainingConfig(unet=unet.config, batch=128, second_view=0.0, seed=sitting.seed)
+    config = training.TrainingConfig(unet=unet.config, batch=128, seed=sitting.seed)
     images, sums = images.to(sitting.device), torch.zeros(2, training.RANGES, device=sitting.device)
     for step in range(2 if sitting.tiny else 40):
         batch = training.draw(images, step, config)

@@ -117,9 +117,8 @@ def test_embedded_asks_every_variant_alike(home):
     training = rows(home / "embedded", "training").pivot(index="variant", columns="measure", values="value")
     assert (training["images seen"] > 0).all() and (training["images per second"] > 0).all()
     recipes = about["recipes"]
-    assert recipes["as shipped"]["second_view"] == 0.8 and recipes["no second view"]["second_view"] == 0
-    assert recipes["skips dropped"]["skip_drop"] == 0.5 and not recipes["plain"]["unet"]["pooled"]
-    weights, recipe = results.read_weights(home / "embedded", "plain")
+    assert recipes["finest skips"]["unet"]["skips"] == [0] and recipes["all skips"]["unet"]["skips"] is None
+    weights, recipe = results.read_weights(home / "embedded", "all skips")
     UNet(UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in recipe["unet"].items()})).load_state_dict(
         weights
     )
@@ -375,7 +374,7 @@ def test_what_compiling_gains_is_tried_and_a_broken_compiler_ends_nothing(compil
 
 
 def test_the_compiled_function_makes_no_schedule_and_equals_the_plain_one():
-    config = sitting.training.TrainingConfig(unet=tiny.unet(pooled=True, heard=True), batch=4, skip_drop=0.5)
+    config = sitting.training.TrainingConfig(unet=tiny.unet(skips=(0,)), batch=4)
     unet, graphs = UNet(config.unet), []
 
     def backend(graph, inputs):

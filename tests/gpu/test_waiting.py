@@ -73,12 +73,11 @@ def test_no_step_of_pretraining_waits(name, fits):
         assert card.waits[before:] == []
 
 
-@pytest.mark.parametrize("name", ["embedded", "plain", "paper", "conditional"])
+@pytest.mark.parametrize("name", ["embedded", "paper", "conditional"])
 @on_a_pretend_card
 def test_no_step_of_the_diffusion_training_waits(name):
     config = {
         "embedded": training.TrainingConfig(),
-        "plain": training.TrainingConfig(second_view=0.0, skip_drop=0.5),
         "paper": dataclasses.replace(training.PAPER_TRAINING, batch=4, unet=narrow(PAPER)),
         "conditional": dataclasses.replace(training.PAPER_CONDITIONAL, batch=4, unet=narrow(PAPER, classes=10)),
     }[name]
