@@ -34,7 +34,7 @@ class BottleneckMixing:
         steps: int = STEPS,  # of sampling; the released code takes 100
         window: tuple[int, int] = (0, T),  # timesteps at which it is mixed; the paper: all
         blocks: tuple[str, ...] = ("mid",),
-        anchor_time: float = 0.5,  # the anchor is noised to this share of t, from notebook 04; the paper: 1, the same t
+        anchor_time: float = 1.0,  # the anchor is noised to this share of t; the paper: 1, the same t
         sampler: str = SAMPLER,  # the released code: ddim
     ) -> None:
         self.unet = unet

@@ -85,19 +85,21 @@ def load(dataset: str, folder: Path) -> UNet:
     place = find(dataset, folder)
     if place == shipped(dataset):
         print(f"diffusion model: the weights shipped for '{dataset}'")
-        return read_weights(place)
+        return read(place)
     back = "; to use the shipped weights again, delete that folder" if shipped(dataset).exists() else ""
     print(f"diffusion model: trained here, in {place}{back}")
-    run = read_run(place)
-    return _build(run.config["unet"], run.final()["ema"], place)
+    return read(place)
 
 
-def read_weights(path: Path) -> UNet:
-    """A model from a weights file; one that does not fit its own description is refused."""
-    stored: Any = files.load_tensors(path)
+def read(place: Path) -> UNet:
+    """A model from a finished run or a weights file; one that does not fit its own description is refused."""
+    if place.is_dir():
+        run = read_run(place)
+        return _build(run.config["unet"], run.final()["ema"], place)
+    stored: Any = files.load_tensors(place)
     if not isinstance(stored, dict) or not {"weights", "recipe"} <= stored.keys():
-        raise Problem(f"{path} holds no diffusion weights: make some with notebook 01")
-    return _build(stored["recipe"]["unet"], stored["weights"], path)
+        raise Problem(f"{place} holds no diffusion weights: make some with notebook 01")
+    return _build(stored["recipe"]["unet"], stored["weights"], place)
 
 
 def about(place: Path) -> dict:

@@ -233,7 +233,7 @@ def test_a_killed_training_continues_to_the_same_bits_and_ships(tmp_path):
         one, two = whole.final()[part], killed.final()[part]
         assert all(torch.equal(one[name], two[name]) for name in one)
     model.ship(whole, tmp_path / "weights.safetensors")
-    shipped = model.read_weights(tmp_path / "weights.safetensors").state_dict()
+    shipped = model.read(tmp_path / "weights.safetensors").state_dict()
     assert all(torch.equal(shipped[name], value.half().float()) for name, value in whole.final()["ema"].items())
     assert model.about(tmp_path / "weights.safetensors")["results"]["images_seen"] == 72
     (tmp_path / "runs").mkdir()
@@ -269,7 +269,7 @@ def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
     path.write_bytes(data)
     expected = {"other architecture": "fit another architecture", "not weights": "holds no diffusion weights"}
     with pytest.raises(Problem, match=expected.get(harm, "is damaged")):
-        model.read_weights(path)
+        model.read(path)
 
 
 def test_an_unknown_model_names_the_known_ones(tmp_path):

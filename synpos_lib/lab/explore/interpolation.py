@@ -47,7 +47,7 @@ def interpolation_lab(unet: UNet, judge: Judge, real: Images) -> widgets.VBox | 
         lambda: {
             "anchor": widgets.IntSlider(0, 0, len(real) - 1),
             "w": widgets.FloatSlider(0.1, min=0, max=1, step=0.05),
-            "anchor_time": widgets.FloatSlider(0.5, min=0, max=1, step=0.05, description="anchor t ×"),
+            "anchor_time": widgets.FloatSlider(1.0, min=0, max=1, step=0.05, description="anchor t ×"),
             "block": widgets.Dropdown(options=list(blocks(unet)), value="mid"),
             "window": widgets.IntRangeSlider(value=(0, 1000), max=1000, step=50, description="timesteps"),
             "steps": widgets.SelectionSlider(options=STEPS, value=10),
