@@ -19,6 +19,7 @@ from synpos_lib.diffusion.unet import UNet, UNetConfig
 
 RECIPES = {"embedded": TrainingConfig(), "paper": PAPER_TRAINING, "paper-conditional": PAPER_CONDITIONAL}
 WEIGHTS = Path(__file__).parent / "weights"
+RECORDED = ("images", "labels", "init", "code")  # what a run adds to its recipe
 DATA = ("weights/*.safetensors",)  # a change in these runs the notebooks that read them again
 SHIPPED_IMAGES = 5_000  # the first of "scenes": what the shipped weights learned from, up to rounding
 
@@ -95,11 +96,11 @@ def read(place: Path) -> UNet:
     """A model from a finished run or a weights file; one that does not fit its own description is refused."""
     if place.is_dir():
         run = read_run(place)
-        return _build(run.config["unet"], run.final()["ema"], place)
+        return _build(run.config, run.final()["ema"], place)
     stored: Any = files.load_tensors(place)
     if not isinstance(stored, dict) or not {"weights", "recipe"} <= stored.keys():
         raise Problem(f"{place} holds no diffusion weights: make some with notebook 01")
-    return _build(stored["recipe"]["unet"], stored["weights"], place)
+    return _build(stored["recipe"], stored["weights"], place)
 
 
 def about(place: Path) -> dict:
@@ -132,8 +133,15 @@ def differs_from_paper(config: dict) -> list[dict]:
     return [row for row in rows if row["here"].strip("[]()") != row["paper"].strip("[]()")]
 
 
-def _build(config: dict, weights: dict, origin: Path) -> UNet:
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+def _build(recipe: dict, weights: dict, origin: Path) -> UNet:
+    known = {"unet", *RECORDED, *(field.name for field in dataclasses.fields(TrainingConfig))}
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in recipe["unet"].items()}
+    foreign = recipe.keys() - known | config.keys() - {field.name for field in dataclasses.fields(UNetConfig)}
+    if foreign:  # such as second_view, a help that a plain model does not have
+        raise Problem(
+            f"the model in {origin} was made with settings that no model has here ({', '.join(sorted(foreign))}), so "
+            "its numbers would not be those of a plain one: train one with notebook 01"
+        )
     unet = UNet(UNetConfig(**config))
     try:
         unet.load_state_dict({name: value.float() for name, value in weights.items()})

@@ -253,14 +253,15 @@ def test_two_processes_train_what_one_would(tmp_path):
     assert all(torch.allclose(one[name], two[name], atol=2e-2) for name in one)
 
 
-@pytest.mark.parametrize("harm", ["truncated", "tampered", "other architecture", "not weights"])
+@pytest.mark.parametrize("harm", ["truncated", "tampered", "other architecture", "not weights", "helped"])
 def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
     path = tmp_path / "weights.safetensors"
     weights = {name: value.half() for name, value in network().state_dict().items()}
     config = dataclasses.asdict(FINEST)
     if harm == "other architecture":
         config["channels"] = (8, 32)
-    files.save_tensors(path, {"weights": weights, "recipe": {"unet": config}} if harm != "not weights" else {"x": 1})
+    recipe = {"unet": config} | ({"second_view": 0.8} if harm == "helped" else {})
+    files.save_tensors(path, {"weights": weights, "recipe": recipe} if harm != "not weights" else {"x": 1})
     data = bytearray(path.read_bytes())
     if harm == "truncated":
         data = data[:-100]
@@ -268,6 +269,7 @@ def test_weights_that_cannot_be_used_get_one_clear_sentence(tmp_path, harm):
         data[-1] ^= 1
     path.write_bytes(data)
     expected = {"other architecture": "fit another architecture", "not weights": "holds no diffusion weights"}
+    expected |= {"helped": r"settings that no model has here \(second_view\).*train one with notebook 01"}
     with pytest.raises(Problem, match=expected.get(harm, "is damaged")):
         model.read(path)
 
