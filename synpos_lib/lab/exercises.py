@@ -248,10 +248,10 @@ def check_mixed(function: Callable) -> Mistakes:
 
 @_check
 def check_lucky(function: Callable) -> Mistakes:
-    """Notebook 13: untrue claims that an interval calls reproduced."""
+    """Notebook 13: untrue claims that hold by luck."""
     value, n = function(28), 28
     yield {
-        "an interval below zero misses it too, and reproduces nothing; count one side only": _near(value, 1 - 0.95**n),
+        "an interval below zero misses it too, but there nothing holds; count one side only": _near(value, 1 - 0.95**n),
         "this is the expected count; at least one has probability 1 minus that of none": value > 1 or _near(value, 0.7),
         "this is the chance for one claim; that none of n is lucky is an n-th power": _near(value, 0.025),
         "start from the probability that none of them is lucky": not _near(value, 1 - 0.975**n),

@@ -1,55 +1,119 @@
 """Claims of the papers beside our measurements; the verdict follows from the numbers by a rule in the same row.
 
-claims.claim("CLSP-SimCLR beats SimCLR on CIFAR-10, linear", "CLSP", tables.gain(rows, "clsp-simclr", "simclr"))
-claims.claim("CLSP wins on most targets", "CLSP", tables.share(wins), rule="above 0.5")
+claims.claim("CLSP-SimCLR beats SimCLR, linear", "CLSP", tables.gain(rows, "clsp-simclr", "simclr"))
+claims.claim("Most positives show the anchor's species", "CLSP", tables.share(same), rule="above 0.5")
 claims.claim("Mixing needs no augmentation", "MixDiff", tables.gain(rows, "without", "with"), rule="within 0.02")
+
+A verdict speaks of the images of its row, which are rarely the paper's. Whether a claim is *reproduced* is for the
+report to say, which knows both.
 """
 
 import math
 import re
 from collections.abc import Iterable
 
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
 from synpos_lib.core.errors import Problem
-from synpos_lib.results.tables import Estimate
+from synpos_lib.results.tables import Estimate, Gain
 
-REPRODUCED, UNDECIDED, NOT = "reproduced", "undecided", "not reproduced"
-PARTLY = "partly"  # some of several measurements of a claim reproduce it
-NOT_ATTEMPTED = "not attempted here"
-VERDICTS = (REPRODUCED, PARTLY, UNDECIDED, NOT, NOT_ATTEMPTED)
-COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "verdict", "rule", "of")
+HOLDS, FAILS = "holds on these images", "does not hold on these images"
+ONE_RUN, CROSSES = "undecided: one run", "undecided: interval crosses"
+CANNOT = "cannot show it here"  # both levels are so near 0 or 1 that no difference could be seen
+NOT_ATTEMPTED = "not attempted"
+MEASURED = (HOLDS, ONE_RUN, CROSSES, FAILS, CANNOT, NOT_ATTEMPTED)  # the verdicts of a row
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+ORIGINAL = {HOLDS: REPRODUCED, FAILS: NOT_REPRODUCED}  # the words for the paper's own data and settings
+VERDICTS = (REPRODUCED, HOLDS, ONE_RUN, CROSSES, FAILS, NOT_REPRODUCED, CANNOT, NOT_ATTEMPTED)
+CEILING = 0.99  # two levels above it, or both as near to 0, can show nothing
+COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "p", "verdict", "rule", "of", "departure", "on")
 
 
-def claim(text: str, paper: str, estimate: Estimate | None, rule: str = "above 0", of: str = "") -> dict:
-    """One row of a table of claims; `of` is the id of the paper's own sentence in published/claims.csv."""
+def claim(
+    text: str,
+    paper: str,
+    estimate: Estimate | None,
+    rule: str = "above 0",
+    of: str = "",  # the id of the paper's own sentence in published/claims.csv; empty: a question of ours
+    *,
+    departure: str = "",  # how this measurement departs from the paper's setting; it is listed, but decides nothing
+    on: str = "",  # the dataset it was measured on; empty: the notebook's parameter
+) -> dict:
+    """One row of a table of claims."""
     value, low, high, n = estimate or Estimate(float("nan"), float("nan"), float("nan"), 0)
-    return dict(zip(COLUMNS, (text, paper, value, low, high, n, verdict(estimate, rule), rule, of), strict=True))
+    found = value, low, high, n, p_value(estimate, rule), verdict(estimate, rule)
+    return dict(zip(COLUMNS, (text, paper, *found, rule, of, departure, on), strict=True))
 
 
 def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
     """Whether an estimate keeps a rule, 'above x', 'below x' or 'within x' (of zero).
 
-    The whole interval keeps it: reproduced. None of it does: not reproduced. Some of it, or no interval: undecided.
+    The whole interval keeps it: it holds. None of it does: it does not hold. Some of it, or no interval: undecided.
     """
-    match = re.fullmatch(r"(above|below|within) (-?\d+(?:\.\d+)?)", rule)
-    if not match:
-        raise Problem(f"the rule of a claim is 'above x', 'below x' or 'within x' with a number x, not '{rule}'")
-    word, limit = match[1], float(match[2])
+    word, limit = _read(rule)
 
     def holds(value: float) -> bool:
         return {"above": value > limit, "below": value < limit, "within": abs(value) < limit}[word]
 
     if estimate is None:
         return NOT_ATTEMPTED
+    if isinstance(estimate, Gain) and (min(estimate.levels) > CEILING or max(estimate.levels) < 1 - CEILING):
+        return CANNOT
     low, high = estimate.low, estimate.high
+    if math.isnan(low):
+        return ONE_RUN
     if holds(low) and holds(high):
-        return REPRODUCED
+        return HOLDS
     nearest = {"above": high, "below": low, "within": max(low, min(high, 0.0))}[word]  # to keeping the rule
-    return UNDECIDED if holds(nearest) or math.isnan(nearest) else NOT
+    return CROSSES if holds(nearest) else FAILS
+
+
+def p_value(estimate: Estimate | None, rule: str) -> float:
+    """The p-value of an estimate against the limit of its rule, on two sides; nan where there is no interval.
+
+    'within x' is kept where two one-sided tests reject -x and x, and broken where one of them finds the truth outside.
+    """
+    word, limit = _read(rule)
+    if estimate is None:
+        return float("nan")
+    above, below = estimate.p_values(limit)
+    if word == "within":
+        inner_above, inner_below = estimate.p_values(-limit)
+        above, below = min(above, inner_below), max(below, inner_above)  # outside, inside
+    return float(np.minimum(1, 2 * np.minimum(above, below)))  # nan stays
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's corrected p-values: the smallest of m counts m times, the next m - 1 times, and none less than one before.
+
+    Whichever of the m claims are untrue, the probability that any of them is below 5 % stays below 5 %.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = p.argsort()
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1.0)
+    return corrected
+
+
+def correct(table: pd.DataFrame) -> pd.Series:
+    """The verdicts of a table that are left by Holm's correction, all its rows with an interval being one family."""
+    decided = table.verdict.isin((HOLDS, FAILS, CROSSES))
+    p = pd.Series(1.0, table.index)
+    p[decided] = holm(table.p[decided])
+    return table.verdict.mask(decided & (p >= 0.05), CROSSES)
 
 
 def together(verdicts: Iterable[str]) -> str:
-    """The verdict on a claim that was measured several times: the common one, else partly or undecided."""
-    different = set(verdicts)
-    if len(different) == 1:
-        return different.pop()
-    return PARTLY if different & {REPRODUCED, PARTLY} else UNDECIDED
+    """The verdict on a claim that was measured several times: the least favourable one that decides anything."""
+    silent = (NOT_ATTEMPTED, CANNOT)
+    return max(verdicts, key=[*silent, *VERDICTS].index)
+
+
+def _read(rule: str) -> tuple[str, float]:
+    """The word and the number of a rule."""
+    match = re.fullmatch(r"(above|below|within) (-?\d+(?:\.\d+)?)", rule)
+    if not match:
+        raise Problem(f"the rule of a claim is 'above x', 'below x' or 'within x' with a number x, not '{rule}'")
+    return match[1], float(match[2])

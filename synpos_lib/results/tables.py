@@ -12,7 +12,7 @@ from synpos_lib.core.errors import Problem, suggest
 
 
 class Estimate(NamedTuple):
-    """A value, its 95 % interval, and the number of measurements behind it."""
+    """A mean, its 95 % interval (Student's t), and the number of measurements behind it."""
 
     value: float
     low: float
@@ -22,13 +22,37 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.n}"
 
+    def p_values(self, limit: float) -> tuple[float, float]:
+        """Of two tests, that the truth is above the limit and that it is below; nan for a single measurement."""
+        error = (self.high - self.value) / stats.t.ppf(0.975, self.n - 1)
+        if error == 0:
+            return float(self.value <= limit), float(self.value >= limit)
+        t = (self.value - limit) / error
+        return float(stats.t.sf(t, self.n - 1)), float(stats.t.cdf(t, self.n - 1))
 
-def share(hits: ArrayLike, n: int | None = None) -> Estimate:
+
+class Share(Estimate):
+    """A proportion among n, with its Wilson interval."""
+
+    def p_values(self, limit: float) -> tuple[float, float]:
+        """Of two exact binomial tests, that the truth is above the limit and that it is below."""
+        hits = round(self.value * self.n)
+        above, below = (stats.binomtest(hits, self.n, limit, side).pvalue for side in ("greater", "less"))
+        return float(above), float(below)
+
+
+class Gain(Estimate):
+    """A mean difference between two values of accuracy, whose means are the `levels`."""
+
+    levels: tuple[float, float]
+
+
+def share(hits: ArrayLike, n: int | None = None) -> Share:
     """A proportion with its Wilson interval: a number of hits among n, or one truth value for each of them."""
     values = np.asarray(hits)
     count, n = int(values.sum()), values.size if n is None else n
     interval = stats.binomtest(count, n).proportion_ci(method="wilson")
-    return Estimate(count / n, float(interval.low), float(interval.high), n)
+    return Share(count / n, float(interval.low), float(interval.high), n)
 
 
 def mean(values: ArrayLike) -> Estimate:
@@ -39,14 +63,18 @@ def mean(values: ArrayLike) -> Estimate:
     return Estimate(float(x.mean()), float(x.mean() - reach), float(x.mean() + reach), n)
 
 
-def gain(frame: pd.DataFrame, ours: object, theirs: object, column: str = "method") -> Estimate | None:
+def gain(frame: pd.DataFrame, ours: object, theirs: object, column: str = "method") -> Gain | None:
     """The mean difference between two values of a column, paired over the seeds that both have; None without a pair.
 
     A seed counts with the mean of its rows.
     """
     wide = frame.pivot_table(index="seed", columns=column, values="value")
     pairs = wide.reindex(columns=[ours, theirs]).dropna()
-    return mean(pairs.iloc[:, 0] - pairs.iloc[:, 1]) if len(pairs) else None
+    if pairs.empty:
+        return None
+    difference = Gain(*mean(pairs.iloc[:, 0] - pairs.iloc[:, 1]))
+    difference.levels = (float(pairs.iloc[:, 0].mean()), float(pairs.iloc[:, 1].mean()))
+    return difference
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -3,8 +3,9 @@
     table = report.claims(folder)              # a row per claim and measurement; claims that nobody measured included
     Parts(folder).claims(table, "CLSP")        # as HTML
 
-No number is typed by hand: sentences and their places are in published/claims.csv, numbers in the tables named
-`claims` that the notebooks keep. A file that is not as its notebook left it is refused, and so is an edited run.
+No number is typed by hand: sentences, their places and the data they are about are in published/claims.csv, numbers in
+the tables named `claims` that the notebooks keep. A file that is not as its notebook left it is refused, and so is an
+edited run.
 """
 
 import base64
@@ -21,9 +22,17 @@ from synpos_lib.core.runs import read_run
 from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
 from synpos_lib.results import claims as rules
 from synpos_lib.results import published
-from synpos_lib.workflow import marks, pages
+from synpos_lib.workflow import marks, pages, profiles
 
-COLOURS = dict(zip(rules.VERDICTS, ("#00796B", "#C77700", "#6F7C99", "#CC3311", "#B4B4B4"), strict=True))
+PAPER = "paper"  # the profile with the papers' settings
+COLOURS = dict(
+    zip(
+        rules.VERDICTS,
+        ("#004D40", "#00897B", "#8792AB", "#5C6885", "#CC3311", "#7F1D0C", "#C77700", "#B4B4B4"),
+        strict=True,
+    )
+)
+COLUMNS = ["claim", "measured", "low", "high", "n", "p", "verdict", "corrected", "rule", "departure", "on", "original"]
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
 
 
@@ -60,51 +69,92 @@ def check_runs(folder: Path, results: Iterable[dict]) -> int:
 
 
 def claims(folder: Path) -> pd.DataFrame:
-    """Every claim of the papers, a row for each measurement of it, and those that were not attempted."""
-    paper = published.load("claims").set_index("id")
-    tables = [pd.DataFrame(columns=[*rules.COLUMNS, "job", "table"])]
-    for note in notes(folder):
-        if note["stem"].endswith(".claims"):
-            rows = pd.read_csv(note["path"].with_suffix(".csv")).fillna({"of": ""})
-            tables.append(rows.assign(job=note["job"], table=note["stem"]))
-    evidence = pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    """Every claim of the papers, a row for each measurement of it, and those that were not attempted.
+
+    `verdict` is that of the row by itself, `corrected` what Holm's correction leaves of it, all measurements of the
+    report being one family. `original` says whether the row was measured on the paper's own data and settings; where
+    one was, those on other images or settings count as departures.
+    """
+    paper, evidence = published.load("claims").set_index("id"), _measurements(folder)
     for name in evidence.of[evidence.of != ""].unique():
         if name not in paper.index:
             raise Problem(f"there is no claim '{name}' in published/claims.csv ({suggest(name, paper.index)})")
-    evidence = evidence[evidence.n > 0]
+    evidence["corrected"] = rules.correct(evidence)
+    data = [paper.data.get(of, "").split() for of in evidence.of]
+    fits = pd.Series([on in names for on, names in zip(evidence.on, data, strict=True)], evidence.index, dtype=bool)
+    evidence["original"] = fits & evidence.settings & (evidence.departure == "")
+    for column in ("verdict", "corrected"):
+        evidence[column] = evidence[column].mask(evidence.original, evidence[column].replace(rules.ORIGINAL))
     parts = []
     for name, about in paper.iterrows():
-        rows = evidence[evidence.of == name]
-        if rows.empty:
+        rows = evidence[evidence.of == name].copy()
+        if rows.original.any():
+            rows.loc[~rows.original & (rows.departure == ""), "departure"] = "other images or settings than the paper's"
+        rows = rows.sort_values("departure", key=lambda texts: texts != "", kind="stable")
+        if not (rows.departure == "").any():
             why = f"{about.measured_in} would measure it" if about.measured_in else "no notebook measures it"
-            rows = pd.DataFrame([{**rules.claim(why, about.paper, None), "rule": "", "job": "", "table": ""}])
+            none = {**rules.claim(why, about.paper, None), "rule": "", "corrected": rules.NOT_ATTEMPTED}
+            none |= {"original": False, "job": "", "table": ""}
+            rows = pd.DataFrame([none, *rows.to_dict("records")])
         parts.append(rows.assign(id=name, sentence=about.claim, where=about["where"], source=about.source))
     own = evidence[evidence.of == ""]
     if len(own):
         parts.append(own.assign(id="", sentence=own.claim, where="our own question", source=""))
-    columns = [key for key in rules.COLUMNS if key not in ("paper", "of")]
     every = pd.concat(parts, ignore_index=True)
-    every = every[["paper", "id", "sentence", "where", "source", *columns, "job", "table"]]
+    every = every[["paper", "id", "sentence", "where", "source", *COLUMNS, "job", "table"]]
     order = {name: i for i, name in enumerate(paper.paper.unique())}
     return every.sort_values("paper", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
+def _measurements(folder: Path) -> pd.DataFrame:
+    """The measured rows of all tables of claims, with the images of each and whether its settings are the papers'."""
+    settings = [job.parameters for job in profiles.jobs(PAPER)]
+    tables = []
+    for note in notes(folder):
+        if not note["stem"].endswith(".claims"):
+            continue
+        rows = pd.read_csv(note["path"].with_suffix(".csv"), dtype=dict.fromkeys(("of", "departure", "on"), str))
+        unknown = rows[~rows.verdict.isin(rules.MEASURED)]
+        if len(unknown):
+            raise Problem(
+                f"the verdict '{unknown.verdict.iloc[0]}' in {note['path'].with_suffix('.csv')} is not one that a rule "
+                f"gives: run notebook {note['notebook']} again"
+            )
+        rows = rows.fillna({"of": "", "departure": "", "on": str(note["parameters"].get("dataset", ""))})
+        about = {"settings": note["parameters"] in settings, "job": note["job"], "table": note["stem"]}
+        tables.append(rows[rows.n > 0].assign(**about))
+    none = pd.DataFrame(columns=[*rules.COLUMNS, "settings", "job", "table"]).astype({"p": float, "settings": bool})
+    return pd.concat([table for table in tables if len(table)] or [none], ignore_index=True)
+
+
 def overall(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim of the papers, with the verdict on all its measurements together."""
-    theirs = table[table.id != ""]
-    return theirs.groupby("id", sort=False).agg(
+    """One row per claim of the papers, with the verdict on all its measurements together, departures left out."""
+    counted = table[(table.id != "") & (table.departure == "")]
+    return counted.groupby("id", sort=False).agg(
         paper=("paper", "first"),
         claim=("sentence", "first"),
         verdict=("verdict", rules.together),
+        corrected=("corrected", rules.together),
         measurements=("table", lambda names: int((names != "").sum())),
     )
 
 
-def counts(table: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each paper have which verdict."""
+def counts(table: pd.DataFrame, column: str = "verdict") -> pd.DataFrame:
+    """How many claims of each paper have which verdict, or which corrected one."""
     whole = overall(table)
     order = {"index": list(whole.paper.unique()), "columns": list(rules.VERDICTS)}
-    return pd.crosstab(whole.paper, whole.verdict).reindex(**order, fill_value=0).rename_axis(columns=None)
+    return pd.crosstab(whole.paper, whole[column]).reindex(**order, fill_value=0).rename_axis(columns=None)
+
+
+def images(table: pd.DataFrame) -> str:
+    """Which images the verdicts of a table speak of, and how many measurements are a paper's own."""
+    measured = table[table.n > 0]
+    names = ", ".join(sorted(measured.on.unique())) or "none yet"
+    if measured.original.any():
+        share = f"{measured.original.sum()} of {len(measured)} measurements are on a paper's own data and settings"
+        return f"“These images”: {names}. {share}: their claims are reproduced or not."
+    none = "No measurement is on a paper's own data and settings, so none can reproduce a claim."
+    return f"“These images”: {names}. {none}"
 
 
 def amount(row: dict) -> str:
@@ -142,8 +192,7 @@ def origins(folder: Path) -> pd.DataFrame:
 
 def caveats(folder: Path) -> list[str]:
     """What to know before the verdicts are read: on which images they rest, and what is missing."""
-    data = sorted({str(note["parameters"]["dataset"]) for note in notes(folder) if "dataset" in note["parameters"]})
-    sentences = [f"Measured on: {', '.join(data) or 'nothing yet'}."]
+    sentences = [images(claims(folder))]
     jobs = marks.planned(folder)
     missing = [name for name in jobs if not name.startswith(REPORT) and not marks.path(folder, name).exists()]
     if missing:
@@ -164,12 +213,13 @@ class Parts:
         self.start = folder / "notebooks" if "SYNPOS_JOB" in os.environ else Path.cwd()  # where the page lies
 
     def claims(self, table: pd.DataFrame, paper: str) -> str:
-        """One paper's claims: the sentence, where it is made, what was measured, and the verdict."""
+        """One paper's claims: the sentence, where it is made, what was measured, and the verdicts."""
         part = table[table.paper == paper]
         groups = part.groupby((part.sentence != part.sentence.shift()).cumsum(), sort=False)
         origin = {note["stem"]: note for note in notes(self.folder)}
         rows = [group.to_dict("records") for _, group in groups]
-        return self._macro("claims", rows, origin, amount, COLOURS)
+        whole = overall(part).to_dict("index")
+        return self._macro("claims", images(part), rows, whole, origin, amount, COLOURS)
 
     def results(self, notebook: str) -> str:
         """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""

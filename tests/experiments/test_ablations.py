@@ -104,5 +104,5 @@ def test_claims_compare_the_usual_value_with_others():
     measured = {"candidates": 0.15, "lambda": 0.05, "lambda-too-large": -0.15, "w": 0.25, "noaug": 0.45}
     for of, value in measured.items():
         assert table.measured[f"clsp-{of}"] == pytest.approx(value) and table.n[f"clsp-{of}"] == 2
-    assert table.verdict["clsp-candidates-enough"] == "not attempted here"
+    assert table.verdict["clsp-candidates-enough"] == "not attempted"
     assert set(table.index) <= set(published.load("claims").id)

@@ -171,7 +171,7 @@ def test_every_claim_is_a_paired_difference_under_its_own_id():
         "attack": 0.25,
     }
     absent = table[table.n == 0]
-    assert set(absent.verdict) == {"not attempted here"}
+    assert set(absent.verdict) == {"not attempted"}
     assert [of.removeprefix("diffusemix-") for of in absent.index] == ["compatible", "concatenation", "fractals"]
     fine = diffusemix.claims(frame, parts, tables.share(95, 100), 2, "fine-grained")
     assert fine.of[fine.claim == "DiffuseMix above none: general (scenes)"].tolist() == ["diffusemix-fine-grained"]

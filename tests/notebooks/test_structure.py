@@ -61,7 +61,7 @@ def test_it_ends_as_every_notebook(name):
     assert any("Check yourself" in text(cell) for cell in found)
     assert any("<details>" in text(cell) for cell in found), "a collapsed solution"
     assert any(text(cell).strip().endswith("nb.close()") for cell in cells(name, "code")[-1:])
-    assert any(re.search(r"^#+ .*(reproduced|Summary|summary)", text(cell), re.MULTILINE) for cell in found)
+    assert any(re.search(r"^## What held here$", text(cell), re.MULTILINE) for cell in found)
 
 
 @every_notebook

@@ -70,3 +70,17 @@ def test_cells_say_mean_spread_and_number():
     frame = pd.DataFrame({"method": ["a", "a", "b"], "target": ["x"] * 3, "value": [0.5, 0.6, 0.25]})
     texts = tables.cells(frame, ["method", "target"])
     assert texts["a", "x"] == "55.0 ± 7.1 (n = 2)" and texts["b", "x"] == "25.0 (n = 1)"
+
+
+def test_p_values_are_those_of_tests_for_above_and_for_below():
+    above, below = tables.share(15, 20).p_values(0.5)
+    assert above == pytest.approx(sum(stats.binom.pmf(k, 20, 0.5) for k in range(15, 21)))
+    assert below == pytest.approx(sum(stats.binom.pmf(k, 20, 0.5) for k in range(16)))
+    x = [0.1, 0.3, 0.2, 0.25]
+    tests = [stats.ttest_1samp(x, 0.1, alternative=side).pvalue for side in ("greater", "less")]
+    assert tables.mean(x).p_values(0.1) == pytest.approx(tests)
+
+
+def test_a_gain_knows_both_levels():
+    gain = tables.gain(runs(simclr={0: 0.5, 1: 0.7, 3: 0.1}, clsp={1: 0.9, 0: 0.6, 2: 0.99}), "clsp", "simclr")
+    assert gain.levels == pytest.approx((0.75, 0.6))  # of the pairs

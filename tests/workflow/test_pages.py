@@ -46,7 +46,7 @@ def notebook(tmp_path_factory):
         code("broken", nbformat.v4.new_output("error", ename="E", evalue="v", traceback=["\x1b[31mE\x1b[0m: <v>"])),
         md("exercise", "## Check yourself"),
         md("solution", "<details><summary>Solution</summary>\n\n```python\nx = 1\n```\n</details>"),
-        md("summary", "## What reproduced\n\nNothing."),
+        md("summary", "## What held here\n\nNothing."),
     ]
     path = tmp_path_factory.mktemp("pages") / "02_square-w=0.5.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)

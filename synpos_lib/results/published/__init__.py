@@ -3,6 +3,7 @@
     published.load("clsp_linear")   # method, dataset, metric, percent as printed, value from 0 to 1, kind, source
 
 `method` and `dataset` are names of this library, `name` is the paper's. `kind` says what kind of number it is.
+`data` in claims.csv names the images that a claim is about: all of the paper's where its source names none.
 """
 
 from pathlib import Path
