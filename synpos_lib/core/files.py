@@ -71,14 +71,15 @@ def save_tensors(path: Path, state: object) -> None:
 
 def load_tensors(path: Path) -> Any:
     """Read what `save_tensors` stored; a truncated or altered file is set aside and refused."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
+    data = path.read_bytes()  # once: a run that is under way may put a newer file in its place meanwhile
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tensors = load(data)
     except SafetensorError as error:
         raise damaged(path, error) from error
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
     if metadata.get("sha256") != _digest(tensors, metadata.get("tree", "")):
         raise damaged(path, "its contents do not match their digest")
     return _unpack(json.loads(metadata["tree"]), tensors)

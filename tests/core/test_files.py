@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -48,6 +50,31 @@ def test_a_damaged_checkpoint_is_set_aside_and_refused(tmp_path, harm):
     with pytest.raises(Problem, match="state.safetensors is damaged .* set aside as state.safetensors.damaged"):
         files.load_tensors(path)
     assert not path.exists() and (tmp_path / "state.safetensors.damaged").exists()
+
+
+WRITER = """
+import itertools, sys, torch
+from pathlib import Path
+from synpos_lib.core import files
+for i in itertools.cycle(range(50)):
+    files.save_tensors(Path(sys.argv[1]), {f"weight {j}": torch.full((100 * (1 + i),), i) for j in range(20)})
+"""
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_read_whole_and_stays(tmp_path):
+    """Either the old state or the new one, and neither is set aside: a run that is under way may be looked at."""
+    path = tmp_path / "state.safetensors"
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path])
+    try:
+        while not path.exists():
+            time.sleep(0.01)
+        for _ in range(300):
+            state = files.load_tensors(path)
+            assert {len(weight) for weight in state.values()} == {100 * (1 + int(state["weight 7"][0]))}
+    finally:
+        writer.kill()
+        writer.wait()
+    assert not (tmp_path / "state.safetensors.damaged").exists()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
