@@ -75,13 +75,18 @@ def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run
     return run
 
 
-def read(folder: Path, anchors: Images) -> Tensor:
-    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W)."""
+def read(folder: Path, anchors: Images, weights: str = "") -> Tensor:
+    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W); with `weights`, only if made by these."""
     run = read_run(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
             f"the positives in {folder} were made from other images ({run.config['images'][:12]}) than these "
             f"({anchors.fingerprint[:12]}): make them anew with notebook 05, or load the images they belong to"
+        )
+    if weights and (maker := run.config["generator"].get("weights", "no model")) != weights:
+        raise Problem(
+            f"the positives in {folder} were made by another model ({maker[:12]}) than this one ({weights[:12]}): "
+            f"make them anew with notebook 05"
         )
     if run.config["rows"] != [0, run.config["of"]]:
         raise Problem(

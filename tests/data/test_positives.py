@@ -143,6 +143,19 @@ def test_a_store_of_other_images_is_refused(tmp_path, anchors):
         positives.read(tmp_path / "store", other)
 
 
+def test_a_store_of_another_model_is_refused(tmp_path, anchors):
+    class Model(Noise):
+        settings = {"kind": "noise", "weights": "a" * 64}
+
+    for name, maker in {"model": Model(), "none": Noise()}.items():
+        positives.make(tmp_path / name, anchors, maker, k=2)
+    assert len(positives.read(tmp_path / "model", anchors, "a" * 64)) == 300
+    with pytest.raises(Problem, match=r"another model \(aaaaaaaaaaaa\) than this one \(bbbbbbbbbbbb\): make them anew"):
+        positives.read(tmp_path / "model", anchors, "b" * 64)
+    with pytest.raises(Problem, match=r"another model \(no model\) than this one"):
+        positives.read(tmp_path / "none", anchors, "b" * 64)
+
+
 def test_a_store_that_was_touched_is_not_believed(tmp_path, anchors):
     positives.make(tmp_path / "store", anchors, Noise(), k=2)
     with (tmp_path / "store" / positives.FILE).open("r+b") as file:
