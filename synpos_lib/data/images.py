@@ -42,7 +42,7 @@ def take(whole: Images, rows: Tensor | slice) -> Images:
     return replace(whole, images=images, labels=labels, where=where, fingerprint=fingerprint)
 
 
-def draw(whole: Images, n: int, seed: int) -> Images:
+def draw_images(whole: Images, n: int, seed: int) -> Images:
     """n of the images, other ones for every seed, each at most once and in their order; all of them if n is all."""
     if not 1 <= n <= len(whole):
         raise Problem(f"{n} images cannot be drawn from {len(whole)} of '{whole.name}': ask for 1 to {len(whole)}")

@@ -10,7 +10,7 @@ from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data import catalog, positives
-from synpos_lib.data.images import draw
+from synpos_lib.data.images import draw_images
 from synpos_lib.diffusion.unet import UNet, UNetConfig
 from synpos_lib.evaluate.neighbours import Retrieved, candidates, compare, nearest
 
@@ -74,7 +74,7 @@ def test_a_store_of_retrieved_images_knows_the_model_and_the_images(tmp_path, ca
     with pytest.raises(Problem, match="made by another model"):
         positives.read(tmp_path / "retrieved", train, "0" * 64)
     with pytest.raises(Problem, match="made from other images"):
-        positives.read(tmp_path / "retrieved", draw(catalog.load("scenes", "train", n=40), 20, 1))
+        positives.read(tmp_path / "retrieved", draw_images(catalog.load("scenes", "train", n=40), 20, 1))
 
 
 def test_partners_are_what_they_are_called():

@@ -28,20 +28,35 @@ def kinds_of_stores(p: dict) -> set[str]:
     return kinds | ({"class-conditional"} if p["conditional_steps"] else set())
 
 
+def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
+    """The name of each store that a job reads, with the images and the anchors that it is to belong to."""
+    match notebook:
+        case "06_ssl_methods":
+            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])]
+        case "07_ssl_training":
+            wanted = methods.recipe(p["method"]).needs_positives
+            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])] * wanted
+        case "10_ablations":
+            return [(p["store"], p["dataset"], p["images"], p["stored"])]
+        case "11_mixdiff":
+            return [(p["positives"], p["dataset"], p["images"], p["anchors"])] * (not p["stable_diffusion"])
+    return []
+
+
 @pytest.mark.parametrize("profile", profiles.profile_names())
-def test_every_training_finds_a_store_of_its_images(profile):
-    """The same drawing, of as many images: the store of another one would be refused after hours."""
-    jobs = {
-        name: [job.parameters for job in profiles.jobs(profile) if job.notebook[:2] == name] for name in ("05", "07")
-    }
-    drawing = ("dataset", "images", "anchors", "seed")
+def test_every_job_finds_the_stores_that_it_reads(profile):
+    """Made from the same drawing of as many images: the store of another one would be refused after hours."""
+    jobs = profiles.jobs(profile)
+    made = [job.parameters for job in jobs if job.notebook == "05_synthetic_positives"]
     stores = {
-        (f"{kind}-{p['dataset']}", *(p[key] for key in drawing)) for p in jobs["05"] for kind in kinds_of_stores(p)
+        (f"{kind}-{p['dataset']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])
+        for p in made
+        for kind in kinds_of_stores(p)
     }
-    asked = [p for p in jobs["07"] if methods.recipe(p["method"]).needs_positives]
-    assert asked
-    for p in asked:
-        assert (p["positives"], *(p[key] for key in drawing)) in stores, (p["method"], p["variant"], p["seed"])
+    wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
+    assert sum(map(len, wanted.values())) >= 3
+    for name, few in wanted.items():
+        assert set(few) <= stores, name
 
 
 @pytest.mark.parametrize("profile", ["quick", "cifar", "paper"])
@@ -150,7 +165,7 @@ def test_images_differ_between_seeds_and_are_the_same_within_one(tmp_path):
 def test_notebook_05_makes_each_kind_from_its_own_drawing(tmp_path, monkeypatch):
     """Two seeds leave stores side by side, each readable with its own images only."""
     from synpos_lib.data import catalog, positives
-    from synpos_lib.data.images import draw
+    from synpos_lib.data.images import draw_images
 
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
     whole = catalog.load("scenes", "train", n=40)
@@ -166,7 +181,7 @@ def test_notebook_05_makes_each_kind_from_its_own_drawing(tmp_path, monkeypatch)
         variables = {
             "nb": nb,
             "positives": positives,
-            "train": draw(whole, 10, seed),
+            "train": draw_images(whole, 10, seed),
             "dataset": "scenes",
             "seed": seed,
         }
@@ -176,7 +191,7 @@ def test_notebook_05_makes_each_kind_from_its_own_drawing(tmp_path, monkeypatch)
             variables | dict.fromkeys(("w", "anchor_time", "steps", "sampler")),
         )
     for seed in (0, 1):
-        place, images = tmp_path / "p" / "runs" / f"positives-scenes-seed{seed}", draw(whole, 10, seed)
+        place, images = tmp_path / "p" / "runs" / f"positives-scenes-seed{seed}", draw_images(whole, 10, seed)
         assert (positives.read(place, images)[:, 1] == images.images.flip(3)).all()
         with pytest.raises(Problem, match="made from other images"):
-            positives.read(place, draw(whole, 10, 1 - seed))
+            positives.read(place, draw_images(whole, 10, 1 - seed))
