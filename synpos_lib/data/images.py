@@ -42,8 +42,9 @@ def take(whole: Images, rows: Tensor | slice) -> Images:
     return replace(whole, images=images, labels=labels, where=where, fingerprint=fingerprint)
 
 
-def draw_images(whole: Images, n: int, seed: int) -> Images:
-    """n of the images, other ones for every seed, each at most once and in their order; all of them if n is all."""
+def draw_images(whole: Images, n: int | None, seed: int) -> Images:
+    """n of the images, other ones for every seed, each at most once and in their order; None: all, for every seed."""
+    n = len(whole) if n is None else n
     if not 1 <= n <= len(whole):
         raise Problem(f"{n} images cannot be drawn from {len(whole)} of '{whole.name}': ask for 1 to {len(whole)}")
     rows = torch.randperm(len(whole), generator=runtime.generator(seed, "images of a run"))[:n]

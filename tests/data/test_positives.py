@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data import catalog, positives
 
 
@@ -144,16 +145,18 @@ def test_a_store_of_other_images_is_refused(tmp_path, anchors):
 
 
 def test_a_store_of_another_model_is_refused(tmp_path, anchors):
+    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+
     class Model(Noise):
-        settings = {"kind": "noise", "weights": "a" * 64}
+        settings = {"kind": "noise", "weights": weights_fingerprint(model)}
 
     for name, maker in {"model": Model(), "none": Noise()}.items():
         positives.make(tmp_path / name, anchors, maker, k=2)
-    assert len(positives.read(tmp_path / "model", anchors, "a" * 64)) == 300
-    with pytest.raises(Problem, match=r"another model \(aaaaaaaaaaaa\) than this one \(bbbbbbbbbbbb\): make them anew"):
-        positives.read(tmp_path / "model", anchors, "b" * 64)
-    with pytest.raises(Problem, match=r"another model \(no model\) than this one"):
-        positives.read(tmp_path / "none", anchors, "b" * 64)
+    assert len(positives.read(tmp_path / "model", anchors, model)) == 300
+    with pytest.raises(Problem, match=r"another model \(\w{12}\) than this one \(\w{12}\): make them anew"):
+        positives.read(tmp_path / "model", anchors, other)
+    with pytest.raises(Problem, match=r"another model \(none\) than this one"):
+        positives.read(tmp_path / "none", anchors, model)
 
 
 def test_a_store_that_was_touched_is_not_believed(tmp_path, anchors):
