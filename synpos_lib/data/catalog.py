@@ -99,6 +99,11 @@ def load(
     return take(whole, slice(n))
 
 
+def load_test(name: str, n: int | None, seed: int) -> Images:
+    """Test images for a run of this seed: embedded ones are drawn anew, a real set has only its own."""
+    return load(name, "test", n=n, seed=seed if name in EMBEDDED else 0)
+
+
 def _draw(name: str, split: str, n: int | None, size: int | None, seed: int) -> Images:
     if split not in DRAWN:
         raise Problem(f"'{name}' has no split '{split}': {suggest(split, DRAWN)}")

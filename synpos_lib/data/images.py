@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 
 
@@ -38,6 +40,24 @@ def take(whole: Images, rows: Tensor | slice) -> Images:
     labels, where = (None if part is None else part[rows] for part in (whole.labels, whole.where))
     fingerprint = images_fingerprint(images, labels)
     return replace(whole, images=images, labels=labels, where=where, fingerprint=fingerprint)
+
+
+def draw_images(whole: Images, n: int | None, seed: int) -> Images:
+    """n of the images, other ones for every seed, each at most once and in their order; None: all, for every seed."""
+    n = len(whole) if n is None else n
+    if not 1 <= n <= len(whole):
+        raise Problem(f"{n} images cannot be drawn from {len(whole)} of '{whole.name}': ask for 1 to {len(whole)}")
+    rows = torch.randperm(len(whole), generator=runtime.generator(seed, "images of a run"))[:n]
+    return take(whole, rows.sort().values)
+
+
+def rows_in(whole: Tensor, images: Tensor) -> Tensor:
+    """The row of each image in the whole, (N, 3, H, W) and (B, 3, H, W) -> (B,)."""
+    row = {image.numpy().tobytes(): i for i, image in enumerate(whole)}
+    try:
+        return torch.tensor([row[image.numpy().tobytes()] for image in images])
+    except KeyError:
+        raise Problem("an anchor is not among the training images: give the images that it comes from") from None
 
 
 def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:

@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged
-from synpos_lib.core.fingerprint import identity
+from synpos_lib.core.fingerprint import identity, weights_fingerprint
 from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.data.images import Images, labels_fingerprint
 
@@ -75,13 +75,19 @@ def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run
     return run
 
 
-def read(folder: Path, anchors: Images) -> Tensor:
-    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W)."""
+def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor:
+    """The candidates of these anchors, memory-mapped: (N, K, 3, H, W); refused if not made by the network, if given."""
     run = read_run(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
             f"the positives in {folder} were made from other images ({run.config['images'][:12]}) than these "
             f"({anchors.fingerprint[:12]}): make them anew with notebook 05, or load the images they belong to"
+        )
+    weights = weights_fingerprint(unet) if unet is not None else None
+    if weights and (maker := run.config["generator"].get("weights", "none")) != weights:
+        raise Problem(
+            f"the positives in {folder} were made by another model ({maker[:12]}) than this one ({weights[:12]}): "
+            f"make them anew with notebook 05"
         )
     if run.config["rows"] != [0, run.config["of"]]:
         raise Problem(

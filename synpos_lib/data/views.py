@@ -41,10 +41,11 @@ AUGMENTATIONS = {
     "plain": Augmentation(crop=None, flip=0.0, jitter_p=0.0, gray=0.0),
     "clsp_simclr": Augmentation(),  # the released code
     "clsp_moco": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),  # the released code
-    "asymmetric_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1)),  # solo-learn, as all below but the last two
+    "asymmetric_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1)),  # solo-learn, as all below but the last three
     "asymmetric_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
     "symmetric": Augmentation(jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5),
     "vicreg": Augmentation(crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.1),
+    "weak": Augmentation(crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.4),  # AdaInf's released code
     "mixdiff_0": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), blur=1.0),  # MixDiff's released code
     "mixdiff_1": Augmentation(jitter=(0.4, 0.4, 0.2, 0.1), solarize=0.2),
 }

@@ -1,4 +1,7 @@
-"""Partners of an anchor (nearest neighbours, other views, synthetic images), and how good each kind is."""
+"""Partners of an anchor (nearest neighbours, other views, synthetic images), and how good each kind is.
+
+`Retrieved` makes positives of nearest neighbours: the control for images that a diffusion model draws.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data import scenes, views
-from synpos_lib.data.images import Images
+from synpos_lib.data.images import Images, images_fingerprint, rows_in
+from synpos_lib.diffusion.features import pooled
+from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate.judge import Judge
 from synpos_lib.results import tables
 
@@ -22,15 +29,39 @@ class Partners(NamedTuple):
     where: Tensor | None = None
 
 
-def nearest(z: Tensor, k: int = 1) -> Tensor:
-    """For each image the k others with the highest cosine, nearest first, never itself: (N, D) -> (N, k)."""
+def nearest(z: Tensor, k: int = 1, rows: Tensor | None = None) -> Tensor:
+    """For each image the k others with the highest cosine, nearest first, never itself: (N, D) -> (N, k).
+
+    With `rows`, for these images only.
+    """
+    if k >= len(z):
+        raise Problem(f"{len(z)} images have no {k} others each: ask for {len(z) - 1} neighbours at most")
     z = F.normalize(z.float(), dim=1)
     parts = []
-    for rows in torch.arange(len(z)).split(1000):
-        similarity = z[rows] @ z.T
-        similarity[torch.arange(len(rows)), rows] = -torch.inf
+    for part in (torch.arange(len(z)) if rows is None else rows).split(1000):
+        similarity = z[part] @ z.T
+        similarity[torch.arange(len(part)), part] = -torch.inf
         parts.append(similarity.topk(k, dim=1).indices)
     return torch.cat(parts)
+
+
+class Retrieved:
+    """A generator of positives that generates nothing: the nearest other training images, by the model's bottleneck."""
+
+    def __init__(
+        self,
+        unet: UNet,
+        images: Tensor,  # (N, 3, H, W) uint8: the training images, the anchors among them
+        *,
+        t: int = 50,  # noise at which the bottleneck is read; that of CLSP's t-SNE figure
+    ) -> None:
+        self.images, self.z = images, pooled(unet, images, t, ["mid"])["mid"]
+        weights = weights_fingerprint(unet)
+        self.settings = {"generator": "retrieved", "weights": weights, "t": t, "pool": images_fingerprint(images)}
+
+    def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
+        """The k images nearest to each anchor, never itself: uint8 (B, 3, H, W) -> (B, k, 3, H, W); no chance in it."""
+        return self.images[nearest(self.z, k, rows_in(self.images, anchors))]
 
 
 def candidates(train: Images, positives: Tensor, judge: Judge, *, seed: int = 0) -> dict[str, Partners]:

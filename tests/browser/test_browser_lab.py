@@ -105,11 +105,12 @@ def test_the_interpolation_lab(ran):
 
 def test_the_playground_and_the_positives(ran, lab):
     from synpos_lib.data import catalog, positives
+    from synpos_lib.data.images import draw_images
     from synpos_lib.diffusion.generators import BottleneckMixing
     from synpos_lib.diffusion.model import WEIGHTS, read
 
-    train = catalog.load("scenes", "train", n=48)  # what notebook 05 makes in `smoke`
-    store = lab[1] / "outputs" / "smoke" / "runs" / "positives-scenes"
+    train = draw_images(catalog.load("scenes", "train", n=300), 48, seed=0)  # what notebook 05 makes in `smoke`
+    store = lab[1] / "outputs" / "smoke" / "runs" / "positives-scenes-seed0"
     unet = read(WEIGHTS / "scenes.safetensors")
     positives.make(store, train, BottleneckMixing(unet, steps=5), k=2, seed=0)
 

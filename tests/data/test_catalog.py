@@ -546,3 +546,14 @@ def test_a_tree_with_too_few_images_for_a_split_is_one_sentence(tmp_path, split)
     with pytest.raises(Problem, match=f"'folder:.*two' has too few images for the split '{split}': add some to"):
         load(f"folder:{tmp_path / 'two'}", split, size=8)
     assert len(load(f"folder:{tmp_path / 'two'}", "train", size=8)) == 2
+
+
+def test_test_images_of_a_run_are_drawn_anew_or_the_only_ones_there_are(monkeypatch):
+    first, again, other = (catalog.load_test("scenes", 30, seed) for seed in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint != other.fingerprint and other.split == "test"
+    train = images_fingerprint(load("scenes", "train", n=30, seed=1).images)
+    assert images_fingerprint(other.images) != train, "not the training images of that seed"
+    asked = []
+    monkeypatch.setattr(catalog, "load", lambda *args, **options: asked.append((*args, options)))
+    catalog.load_test("cifar10", 30, 4)
+    assert asked == [("cifar10", "test", {"n": 30, "seed": 0})]

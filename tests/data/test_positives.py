@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data import catalog, positives
 
 
@@ -141,6 +142,21 @@ def test_a_store_of_other_images_is_refused(tmp_path, anchors):
     other = SimpleNamespace(images=anchors.images, fingerprint="0" * 64)
     with pytest.raises(Problem, match="made from other images"):
         positives.read(tmp_path / "store", other)
+
+
+def test_a_store_of_another_model_is_refused(tmp_path, anchors):
+    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+
+    class Model(Noise):
+        settings = {"kind": "noise", "weights": weights_fingerprint(model)}
+
+    for name, maker in {"model": Model(), "none": Noise()}.items():
+        positives.make(tmp_path / name, anchors, maker, k=2)
+    assert len(positives.read(tmp_path / "model", anchors, model)) == 300
+    with pytest.raises(Problem, match=r"another model \(\w{12}\) than this one \(\w{12}\): make them anew"):
+        positives.read(tmp_path / "model", anchors, other)
+    with pytest.raises(Problem, match=r"another model \(none\) than this one"):
+        positives.read(tmp_path / "none", anchors, model)
 
 
 def test_a_store_that_was_touched_is_not_believed(tmp_path, anchors):

@@ -86,7 +86,7 @@ def test_the_dry_run_says_what_it_knows_and_what_not():
 def test_a_profile_for_a_gpu_says_its_hours_and_where_they_are_from():
     last = workflow.describe("paper", [step("a")], jobs=1).splitlines()[-1]
     assert last.startswith(
-        "GPU-hours: about 871 (36.3 days) for the whole profile 'paper', estimated on 2026-11-27 from "
+        "GPU-hours: about 1015 (42.3 days) for the whole profile 'paper', estimated on 2026-11-28 from "
     )
     assert "released CLSP logs" in last and "not counted: " in last
     assert "GPU" not in workflow.describe("paper", [step("a", reason="")], jobs=1), "nothing would run"

@@ -1,0 +1,197 @@
+"""The controls of notebooks 05, 07 and 08: every training finds its store, and every difference is the one it says."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synpos_lib import methods
+from synpos_lib.core.errors import Problem
+from synpos_lib.core.runs import open_run
+from synpos_lib.lab import figures, notebook, parameters
+from synpos_lib.results import claims, evaluations, tables
+from synpos_lib.workflow import profiles
+
+KINDS = ("oracle", "cut-and-paste", "retrieved")
+MINUS = "−"
+
+
+def cell(name: str, which: str) -> str:
+    return next("".join(c["source"]) for c in parameters.read_notebook(name)["cells"] if c["id"] == which)
+
+
+def kinds_of_stores(p: dict) -> set[str]:
+    """The stores that a job of notebook 05 makes."""
+    kinds = {"positives", "cut-and-paste", "retrieved"} | ({"oracle"} if p["dataset"] == "scenes" else set())
+    return kinds | ({"class-conditional"} if p["conditional_steps"] else set())
+
+
+def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
+    """The name of each store that a job reads, with the images and the anchors that it is to belong to."""
+    match notebook:
+        case "06_ssl_methods":
+            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])]
+        case "07_ssl_training":
+            wanted = methods.recipe(p["method"]).needs_positives
+            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])] * wanted
+        case "10_ablations":
+            return [(p["store"], p["dataset"], p["images"], p["stored"])]
+        case "11_mixdiff":
+            return [(p["positives"], p["dataset"], p["images"], p["anchors"])] * (not p["stable_diffusion"])
+    return []
+
+
+@pytest.mark.parametrize("profile", profiles.profile_names())
+def test_every_job_finds_the_stores_that_it_reads(profile):
+    """Made from the same drawing of as many images: the store of another one would be refused after hours."""
+    jobs = profiles.jobs(profile)
+    made = [job.parameters for job in jobs if job.notebook == "05_synthetic_positives"]
+    stores = {
+        (f"{kind}-{p['dataset']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])
+        for p in made
+        for kind in kinds_of_stores(p)
+    }
+    wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
+    assert sum(map(len, wanted.values())) >= 3
+    for name, few in wanted.items():
+        assert set(few) <= stores, name
+
+
+@pytest.mark.parametrize("profile", ["quick", "cifar", "paper"])
+def test_the_controls_have_five_seeds(profile):
+    jobs = [job.parameters for job in profiles.jobs(profile) if job.notebook == "07_ssl_training"]
+    seeds = {}
+    for p in jobs:
+        seeds.setdefault((p["method"], p["variant"]), set()).add(p["seed"])
+        assert (p["views"] == "weak") == (p["variant"] == "weak")
+        assert p["variant"] in ("", "weak") or p["positives"] == f"{p['variant']}-{p['dataset']}"
+    kinds = [kind for kind in KINDS if profile == "quick" or kind != "oracle"]  # of photographs there is no oracle
+    controls = [
+        ("simclr", ""),
+        ("simclr", "weak"),
+        ("simclr-aug", ""),
+        *(("clsp-simclr", kind) for kind in ["", *kinds]),
+    ]
+    assert all(seeds[control] == {0, 1, 2, 3, 4} for control in controls)
+
+
+@pytest.fixture
+def accuracies():
+    """Accuracies of what, of every method that notebook 08 subtracts, for five seeds."""
+    variants = [("clsp-simclr", kind) for kind in ("", *KINDS)] + [
+        ("simclr", ""),
+        ("simclr", "weak"),
+        ("simclr-aug", ""),
+    ]
+    variants += [("adainf-simclr", ""), ("mocov2", ""), ("mocov2-aug", ""), ("clsp-mocov2", "")]
+    draw, rows = np.random.default_rng(0), []
+    for (method, variant), seed, metric in itertools.product(variants, range(5), ("linear", "kNN")):
+        row = {"method": method, "variant": variant, "seed": seed, "metric": metric, "value": draw.random()}
+        rows.append({"dataset": "scenes", "target": "scenes", "factor": "what", "n": 100, **row, "evaluation": "e"})
+    return pd.DataFrame(rows)
+
+
+def test_every_difference_is_the_one_it_says(accuracies):
+    kept = {}
+    nb = SimpleNamespace(table=lambda frame, name, *args, **options: kept.setdefault(name, frame))
+    variables = {"rows": accuracies, "pd": pd, "tables": tables, "nb": nb}
+    for name in ("measure-differences", "table-differences"):
+        exec(cell("08_linear_and_knn", name), variables)
+    table = kept["differences"].set_index(["label", "group"])
+    value = accuracies.set_index(["method", "variant", "metric"]).value.sort_index()
+    wanted = {
+        f"clsp-simclr {MINUS} simclr": (("clsp-simclr", ""), ("simclr", "")),
+        f"clsp-simclr {MINUS} simclr-aug": (("clsp-simclr", ""), ("simclr-aug", "")),
+        f"clsp-simclr {MINUS} clsp-simclr cut-and-paste": (("clsp-simclr", ""), ("clsp-simclr", "cut-and-paste")),
+        f"clsp-simclr {MINUS} clsp-simclr retrieved": (("clsp-simclr", ""), ("clsp-simclr", "retrieved")),
+        f"simclr weak {MINUS} simclr": (("simclr", "weak"), ("simclr", "")),
+        f"clsp-simclr oracle {MINUS} clsp-simclr": (("clsp-simclr", "oracle"), ("clsp-simclr", "")),
+    }
+    for (label, (ours, theirs)), metric in itertools.product(wanted.items(), ("linear", "kNN")):
+        d = value[(*ours, metric)].mean() - value[(*theirs, metric)].mean()
+        assert table.loc[(label, metric), "mean"] == pytest.approx(d, abs=1e-4) and table.loc[(label, metric), "n"] == 5
+
+
+def test_our_own_question_is_judged_beside_the_papers_claims(accuracies, tmp_path, monkeypatch):
+    """Generated minus hand-made, with a gain of three points in every seed: the verdict is for it, and of no paper."""
+    monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
+    plain = accuracies[(accuracies.method == "clsp-simclr") & (accuracies.metric == "linear")]
+    generated = plain[plain.variant == ""].set_index("seed").value
+    hand_made = plain[plain.variant == "cut-and-paste"].index
+    accuracies.loc[hand_made, "value"] = generated.loc[accuracies.seed[hand_made]].to_numpy() - 0.03
+    kept = {}
+    nb = SimpleNamespace(table=lambda frame, name, *a, **o: kept.setdefault(name, frame), figure=lambda *a, **o: None)
+    variables = {"rows": accuracies, "pd": pd, "tables": tables, "claims": claims, "figures": figures, "nb": nb}
+    variables |= {"profile": "quick", "dataset": "scenes", "compared": {}, "sentences": {}, "rival": None}
+    for name in ("measure-differences", "table-differences", "fig-differences", "show-claims"):
+        exec(cell("08_linear_and_knn", name), variables)
+    own = kept["claims"].iloc[-1]
+    assert "hand-made" in own.claim and own.of == "" and own.n == 5 and own.rule == "above 0"
+    assert own.measured == pytest.approx(0.03) and own.verdict == claims.verdict(tables.Estimate(0.03, 0.02, 0.04, 5))
+
+
+def evaluated(folder, method: str, seed: int, images: str, test: str) -> None:
+    """A training on these images and its evaluation on these test images."""
+    name = f"ssl-scenes-{method}-seed{seed}"
+    with open_run(folder / name, {"encoder": "small", "epochs": 2, "normalization": "other", "images": images}) as run:
+        run.save({})
+        run.finish(loss=1)
+    row = {"dataset": "scenes", "target": "scenes", "method": method, "variant": "", "seed": seed, "factor": "what"}
+    rows = [{**row, "metric": "linear", "value": 0.5, "n": 9}]
+    for protocol in ("linear", "untrained"):
+        about = {"train": images, "test": test, "learning_rate": 1.0}
+        evaluations.evaluate(folder, protocol, run, about, lambda: rows, ("synpos_lib.evaluate.knn",))
+
+
+def collect(folder) -> None:
+    variables = {"dataset": "scenes", "evaluations": evaluations, "safe_name": lambda name: name}
+    exec(cell("08_linear_and_knn", "collect"), variables | {"nb": SimpleNamespace(run_folder=lambda name: folder)})
+
+
+def test_images_differ_between_seeds_and_are_the_same_within_one(tmp_path):
+    for seed, method in itertools.product((0, 1), ("simclr", "clsp-simclr")):
+        evaluated(tmp_path, method, seed, f"images {seed}", f"test {seed}")
+    collect(tmp_path)
+    evaluated(tmp_path, "byol", 1, "images 1", "test 0")
+    with pytest.raises(Problem, match='differ in test: it is "test 0" in linear-ssl-scenes-byol-seed1'):
+        collect(tmp_path)
+    evaluated(tmp_path, "byol", 1, "images 0", "test 1")
+    with pytest.raises(Problem, match='differ in images: it is "images 0" in ssl-scenes-byol-seed1'):
+        collect(tmp_path)
+
+
+def test_notebook_05_makes_each_kind_from_its_own_drawing(tmp_path, monkeypatch):
+    """Two seeds leave stores side by side, each readable with its own images only."""
+    from synpos_lib.data import catalog, positives
+    from synpos_lib.data.images import draw_images
+
+    monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
+    whole = catalog.load("scenes", "train", n=40)
+
+    class Flip:
+        settings = {"generator": "flip"}
+
+        def generate(self, anchors, k, seed):
+            return anchors.flip(3)[:, None].expand(-1, k, -1, -1, -1)
+
+    for seed in (0, 1):
+        nb = notebook.Notebook("05_synthetic_positives", {"profile": "p"})
+        variables = {
+            "nb": nb,
+            "positives": positives,
+            "train": draw_images(whole, 10, seed),
+            "dataset": "scenes",
+            "seed": seed,
+        }
+        variables |= {"candidates": 2, "BottleneckMixing": lambda *a, **o: Flip(), "anchors": 10, "unet": None}
+        exec(
+            cell("05_synthetic_positives", "make-store"),
+            variables | dict.fromkeys(("w", "anchor_time", "steps", "sampler")),
+        )
+    for seed in (0, 1):
+        place, images = tmp_path / "p" / "runs" / f"positives-scenes-seed{seed}", draw_images(whole, 10, seed)
+        assert (positives.read(place, images)[:, 1] == images.images.flip(3)).all()
+        with pytest.raises(Problem, match="made from other images"):
+            positives.read(place, draw_images(whole, 10, 1 - seed))
