@@ -3,7 +3,9 @@
     view = m x + (1 - m) y, flipped, zoomed and moved;   m: 1 within a soft ellipse in the middle, 0 outside
 
 No model and no label, but one assumption: things are in the middle. It is the control for whatever a diffusion model
-makes: positives that teach no more than these did not need one.
+makes: positives that teach no more than these did not need one. So that it is a strong one, the ellipse was chosen among
+four sizes on validation images, as the one that keeps most of *what* for what it keeps of *where*: 81 and 23 % (the
+next smaller 70 and 14 %, the next larger 89 and 44 %).
 """
 
 from typing import Any
@@ -41,7 +43,7 @@ def cut_and_paste(x: Tensor, surroundings: Tensor, rng: torch.Generator) -> Tens
     n, _, height, width = x.shape
     here: dict[str, Any] = dict(generator=rng, device=x.device)
     cx, cy, a, b = torch.rand(4, n, 1, 1, **here)
-    middle = ellipse(0.12 * (cx - 0.5), 0.12 * (cy - 0.5), 0.56 + 0.32 * a, 0.34 + 0.22 * b, height, width)
+    middle = ellipse(0.12 * (cx - 0.5), 0.12 * (cy - 0.5), 0.7 + 0.2 * a, 0.7 + 0.2 * b, height, width)
     x = surroundings + middle[:, None] * (x - surroundings)
     zoom, *move = torch.rand(3, n, **here) - 0.5
     zoom, none = 1 + 0.16 * zoom, torch.zeros(n, device=x.device)

@@ -30,7 +30,7 @@ def naive(x, y, seed):
             for column in range(32):
                 u, v = (column + 0.5) / 16 - 1, (row + 0.5) / 16 - 1
                 left, top = u - 0.12 * (cx[i] - 0.5), v - 0.12 * (cy[i] - 0.5)
-                wide, high = 0.56 + 0.32 * a[i], 0.34 + 0.22 * b[i]
+                wide, high = 0.7 + 0.2 * a[i], 0.7 + 0.2 * b[i]
                 inside = 0.5 + (1 - (left / wide) ** 2 - (top / high) ** 2) * high * 8
                 m = min(1.0, max(0.0, float(inside)))
                 mixed[:, row, column] = m * x[i, :, row, column] + (1 - m) * y[i, :, row, column]
