@@ -3,7 +3,7 @@
     view = m x + (1 - m) y, flipped, zoomed and moved;   m: 1 within a soft ellipse in the middle, 0 outside
 
 No model and no label, but one assumption: things are in the middle. It is the control for whatever a diffusion model
-makes: positives that teach no more than these did not need one. So that it is a strong one, the ellipse was chosen among
+makes: positives that teach no more than these did not need one. To make it a strong one, the ellipse was chosen among
 four sizes on validation images, as the one that keeps most of *what* for what it keeps of *where*: 81 and 23 % (the
 next smaller 70 and 14 %, the next larger 89 and 44 %).
 """
