@@ -1,6 +1,7 @@
 """One split of one set of images, and the fingerprint that tells it from every other."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,17 +48,23 @@ def draw_images(whole: Images, n: int | None, seed: int) -> Images:
     n = len(whole) if n is None else n
     if not 1 <= n <= len(whole):
         raise Problem(f"{n} images cannot be drawn from {len(whole)} of '{whole.name}': ask for 1 to {len(whole)}")
+    if n == len(whole):
+        return whole
     rows = torch.randperm(len(whole), generator=runtime.generator(seed, "images of a run"))[:n]
     return take(whole, rows.sort().values)
 
 
-def rows_in(whole: Tensor, images: Tensor) -> Tensor:
-    """The row of each image in the whole, (N, 3, H, W) and (B, 3, H, W) -> (B,)."""
+def row_finder(whole: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from images (B, 3, H, W) to their rows in the whole, (N, 3, H, W): (B,)."""
     row = {image.numpy().tobytes(): i for i, image in enumerate(whole)}
-    try:
-        return torch.tensor([row[image.numpy().tobytes()] for image in images])
-    except KeyError:
-        raise Problem("an anchor is not among the training images: give the images that it comes from") from None
+
+    def find(images: Tensor) -> Tensor:
+        try:
+            return torch.tensor([row[image.numpy().tobytes()] for image in images])
+        except KeyError:
+            raise Problem("an anchor is not among the training images: give the images that it comes from") from None
+
+    return find
 
 
 def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:

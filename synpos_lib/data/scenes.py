@@ -2,10 +2,10 @@
 
     image = (1 - alpha) * scene(where) + alpha * creature(what),   alpha = soft coverage of the creature
 
-A species is an outline, and nothing else; a scene is a fine texture, and nothing else. Every colour, pose and size,
-and the pattern on a body, are drawn independently of both. Creature and scene come from separate random streams, so
-the same seed with other `where` puts the very same creature, in the same colours, in front of another texture. All
-lengths are in pixels.
+A species is an outline with its eyes, and nothing else; a scene is a fine texture, and nothing else. Every colour, pose
+and size, and the pattern on a body, are drawn independently of both. Creature and scene come from separate random
+streams, so the same seed with other `where` puts the very same creature, in the same colours, in front of another
+texture. All lengths are in pixels.
 """
 
 import math

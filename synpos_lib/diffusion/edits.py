@@ -29,7 +29,7 @@ class SceneEdit:
 
     A diffusion model of the scenes has the prompts as its classes. The noise is the anchor's own: DDIM runs backwards
     without a class, so that an edit changes only what the prompt changes. New noise, as in SDEdit
-    (https://arxiv.org/abs/2108.01073), loses the pattern on the fish before it changes the scene.
+    (https://arxiv.org/abs/2108.01073), loses the creature before it changes the scene.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from synpos_lib.diffusion.schedule import T
 from synpos_lib.diffusion.unet import UNet, check_labels
 
 BATCH = {"cpu": 128, "cuda": 1024}  # images sampled at once; each batch has its own seed
-SAMPLER, STEPS = "dpm++", 10  # keep as much of *what* as DDIM with 100 steps; KID 0.21 (DDIM: 0.16, with 20 steps 0.29)
+SAMPLER, STEPS = "dpm++", 10  # keep as much of *what* as DDIM with 100 steps: tests/benchmarks/positives.py --quality
 
 
 class BottleneckMixing:

@@ -14,7 +14,7 @@ from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.data import scenes, views
-from synpos_lib.data.images import Images, images_fingerprint, rows_in
+from synpos_lib.data.images import Images, images_fingerprint, row_finder
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate.judge import Judge
@@ -55,13 +55,14 @@ class Retrieved:
         *,
         t: int = 50,  # noise at which the bottleneck is read; that of CLSP's t-SNE figure
     ) -> None:
-        self.images, self.z = images, pooled(unet, images, t, ["mid"])["mid"]
+        self.images, self.rows = images, row_finder(images)
+        self.z = pooled(unet, images, t, ["mid"])["mid"]
         weights = weights_fingerprint(unet)
         self.settings = {"generator": "retrieved", "weights": weights, "t": t, "pool": images_fingerprint(images)}
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """The k images nearest to each anchor, never itself: uint8 (B, 3, H, W) -> (B, k, 3, H, W); no chance in it."""
-        return self.images[nearest(self.z, k, rows_in(self.images, anchors))]
+        return self.images[nearest(self.z, k, self.rows(anchors))]
 
 
 def candidates(train: Images, positives: Tensor, judge: Judge, *, seed: int = 0) -> dict[str, Partners]:

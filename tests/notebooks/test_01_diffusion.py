@@ -44,7 +44,7 @@ def test_a_copy_of_any_training_image_is_found(opened, tmp_path):
     assert opened["index"].tolist() == list(range(2300, 2312))
     for kind, name in (("tables", "quality"), ("figures", "nearest")):
         note = json.loads((tmp_path / "quick" / kind / f"01_diffusion.{name}.json").read_text())
-        assert note["text"].endswith("among 2,500 of the 20,000 images that the model learned from")
+        assert note["text"].endswith("among 2,500 of the 5,000 images that the model learned from")
 
 
 def test_what_was_trained_here_is_shown_by_a_start_without_retrain_until_it_is_deleted(opened, tmp_path, capsys):
@@ -62,4 +62,4 @@ def test_what_was_trained_here_is_shown_by_a_start_without_retrain_until_it_is_d
     shutil.rmtree(place)
     shipped = run_cells(dict(opened), "train-or-load")
     assert "the weights shipped for 'scenes'" in capsys.readouterr().out
-    assert shipped["about"]["recipe"]["steps"] == 22000 and shipped["runs"] == []
+    assert shipped["about"]["recipe"]["steps"] == 40_000 and shipped["runs"] == []
