@@ -135,7 +135,9 @@ def differs_from_paper(config: dict) -> list[dict]:
 
 def _build(recipe: dict, weights: dict, origin: Path) -> UNet:
     known = {"unet", *RECORDED, *(field.name for field in dataclasses.fields(TrainingConfig))}
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in recipe["unet"].items()}
+    config: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in recipe["unet"].items()
+    }
     foreign = recipe.keys() - known | config.keys() - {field.name for field in dataclasses.fields(UNetConfig)}
     if foreign:  # such as second_view, a help that a plain model does not have
         raise Problem(
