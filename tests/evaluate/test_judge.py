@@ -30,7 +30,7 @@ def held_out():
 @pytest.fixture(scope="module")
 def judge(folder, train, held_out):
     """A small judge: far from chance for the species and the scene."""
-    return judges.train_judge(folder / "judge", train, held_out, epochs=6, widths=WIDTHS)
+    return judges.train_judge(folder / "judge", train, held_out, epochs=10, widths=WIDTHS)
 
 
 def test_probabilities_sum_to_one_and_labels_are_the_most_probable(judge, held_out):
@@ -44,11 +44,11 @@ def test_probabilities_sum_to_one_and_labels_are_the_most_probable(judge, held_o
 
 def test_accuracy_is_on_held_out_images_and_training_is_reused(judge, folder, train, held_out):
     hits = [a == b for a, b in zip(judge.labels(held_out.images)["where"].tolist(), held_out.where, strict=True)]
-    assert judge.accuracy["where"] == pytest.approx(sum(hits) / 400) and judge.accuracy["where"] > 0.2
+    assert judge.accuracy["where"] == pytest.approx(sum(hits) / 400) and judge.accuracy["where"] > 0.5
     assert f"where {judge.accuracy['where']:.1%}" in str(judge)
     before = (folder / "judge" / "done.json").stat().st_mtime_ns
     wrong = replace(held_out, where=(held_out.where + 1) % 9)  # the same images with wrong labels
-    other = judges.train_judge(folder / "judge", train, wrong, epochs=6, widths=WIDTHS)
+    other = judges.train_judge(folder / "judge", train, wrong, epochs=10, widths=WIDTHS)
     assert (folder / "judge" / "done.json").stat().st_mtime_ns == before
     assert torch.equal(other(held_out.images)["what"], judge(held_out.images)["what"])
     assert other.accuracy["where"] < 0.15 and other.accuracy["what"] == judge.accuracy["what"]
