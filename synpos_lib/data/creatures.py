@@ -1,4 +1,4 @@
-"""Sea creatures, each told by its outline: OUTLINES[species](x, y) is the signed distance to its edge, in pixels.
+"""Sea creatures, each told by its outline: outline(species, x, y) is the signed distance to its edge, in pixels.
 
 x and y are in its own frame: the middle at 0, x to the right, y down. A creature looks to the right or at the viewer.
 """
@@ -127,35 +127,33 @@ def _snail(x: Tensor, y: Tensor) -> Tensor:
     return union(disc(x, y, -2, -1.5, 8.4), limb(x, y, -13, 9, 6, 8, 1.4, 2.8), *neck)
 
 
-OUTLINES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    name: globals()[f"_{name}"] for name in (*SPECIES, *NEW_SPECIES)
-}
-EYES = {  # their middles, in the creature's own frame
-    "puffer": [(6.2, -2.6)],
-    "eel": [(10.6, -3.2)],
-    "ray": [(-2.2, -5.0), (2.2, -5.0)],
-    "seahorse": [(-2.2, -9.6)],
-    "shark": [(9.5, 0.0)],
-    "jellyfish": [(-3.0, -4.5), (3.0, -4.5)],
-    "star": [(-1.7, -1.0), (1.7, -1.0)],
-    "crab": [(-2.6, 0.2), (2.6, 0.2)],
-    "squid": [(-2.0, 0.4), (2.0, 0.4)],
-    "turtle": [(-1.3, -10.0), (1.3, -10.0)],
-    "whale": [(9.0, -0.5)],
-    "octopus": [(-2.4, -1.5), (2.4, -1.5)],
-    "urchin": [(-2.0, 0.0), (2.0, 0.0)],
-    "shell": [(-1.6, 6.5), (1.6, 6.5)],
-    "angelfish": [(5.4, -1.4)],
-    "lobster": [(-1.4, -5.0), (1.4, -5.0)],
-    "snail": [(8.5, -6.0), (12.5, -5.0)],
+Shape = Callable[[Tensor, Tensor], Tensor]
+CREATURES: dict[str, tuple[Shape, list[tuple[float, float]]]] = {  # the outline, and the middles of the eyes
+    "puffer": (_puffer, [(6.2, -2.6)]),
+    "eel": (_eel, [(10.6, -3.2)]),
+    "ray": (_ray, [(-2.2, -5.0), (2.2, -5.0)]),
+    "seahorse": (_seahorse, [(-2.2, -9.6)]),
+    "shark": (_shark, [(9.5, 0.0)]),
+    "jellyfish": (_jellyfish, [(-3.0, -4.5), (3.0, -4.5)]),
+    "star": (_star, [(-1.7, -1.0), (1.7, -1.0)]),
+    "crab": (_crab, [(-2.6, 0.2), (2.6, 0.2)]),
+    "squid": (_squid, [(-2.0, 0.4), (2.0, 0.4)]),
+    "turtle": (_turtle, [(-1.3, -10.0), (1.3, -10.0)]),
+    "whale": (_whale, [(9.0, -0.5)]),
+    "octopus": (_octopus, [(-2.4, -1.5), (2.4, -1.5)]),
+    "urchin": (_urchin, [(-2.0, 0.0), (2.0, 0.0)]),
+    "shell": (_shell, [(-1.6, 6.5), (1.6, 6.5)]),
+    "angelfish": (_angelfish, [(5.4, -1.4)]),
+    "lobster": (_lobster, [(-1.4, -5.0), (1.4, -5.0)]),
+    "snail": (_snail, [(8.5, -6.0), (12.5, -5.0)]),
 }
 
 
 def outline(name: str, x: Tensor, y: Tensor) -> Tensor:
     """The signed distance to the edge of a species."""
-    return OUTLINES[name](x, y)
+    return CREATURES[name][0](x, y)
 
 
 def eyes_of(name: str, x: Tensor, y: Tensor) -> Tensor:
     """The signed distance to the edge of its eyes."""
-    return union(*[disc(x, y, cx, cy, 1.15) for cx, cy in EYES[name]])
+    return union(*[disc(x, y, cx, cy, 1.15) for cx, cy in CREATURES[name][1]])

@@ -43,8 +43,8 @@ def claim(
 ) -> dict:
     """One row of a table of claims."""
     value, low, high, n = estimate or Estimate(float("nan"), float("nan"), float("nan"), 0)
-    found = value, low, high, n, p_value(estimate, rule), verdict(estimate, rule)
-    return dict(zip(COLUMNS, (text, paper, *found, rule, of, departure, on), strict=True))
+    numbers = value, low, high, n, p_value(estimate, rule)
+    return dict(zip(COLUMNS, (text, paper, *numbers, verdict(estimate, rule), rule, of, departure, on), strict=True))
 
 
 def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:

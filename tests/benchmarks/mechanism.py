@@ -20,37 +20,38 @@ from synpos_lib.diffusion import features, model, tries
 from synpos_lib.diffusion.generators import BottleneckMixing, draw_freely
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate.judge import Judge, get_judge
-from synpos_lib.evaluate.probes import knn_accuracy
+from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.evaluate.linear_and_knn import factors
 
 
 def row(name: str, place: Path, judge: Judge, anchors: int) -> dict[str, object]:
     """The numbers of one model."""
     unet, about = model.read(place), model.about(place)
     real = catalog.load("scenes", "val", n=anchors)
-    found: dict[str, object] = {
+    numbers: dict[str, object] = {
         "try": name,
         "images": about["results"]["images_seen"],
         "minutes": round(about["results"]["seconds"] / 60),
         "loss": about["results"]["loss"],
-        **held(unet, real),
-        **silenced(unet, judge, anchors),
+        **knn(unet, real),
+        **silence(unet, judge, anchors),
     }
     for steps, share in ((10, 1.0), (50, 1.0), (100, 1.0), (100, 0.5)):
         mixing = BottleneckMixing(unet, steps=steps, anchor_time=share, sampler="ddim")
         for kept in judge.agreement(mixing.generate(real.images, 1, 0)[:, 0], real):
-            found[f"{kept['kept']} kept, {steps} steps" + ", s = t/2" * (share < 1)] = round(kept["value"], 3)
-    return found | {"n": anchors}
+            numbers[f"{kept['kept']} kept, {steps} steps" + ", s = t/2" * (share < 1)] = round(kept["value"], 3)
+    return numbers | {"n": anchors}
 
 
-def held(unet: UNet, real: Images) -> dict[str, float]:
+def knn(unet: UNet, real: Images) -> dict[str, float]:
     """How well the bottleneck's nearest neighbours agree in each factor."""
     train = catalog.load("scenes", "train", n=2000)
     z, z_real = (features.pooled(unet, part.images, 50, ["mid"], seed=i)["mid"] for i, part in enumerate((train, real)))
-    pairs = {"what": (train.labels, real.labels), "where": (train.where, real.where)}
-    return {f"kNN {factor}": round(knn_accuracy(z, y, z_real, y_real), 3) for factor, (y, y_real) in pairs.items()}
+    pairs = factors(train, real).items()
+    return {f"kNN {factor}": round(knn_accuracy(z, y, z_real, y_real), 3) for factor, (y, y_real) in pairs}
 
 
-def silenced(unet: UNet, judge: Judge, n: int) -> dict[str, float]:
+def silence(unet: UNet, judge: Judge, n: int) -> dict[str, float]:
     """How many samples stay what they were without the bottleneck."""
     whole = judge.labels(draw_freely(unet, n, steps=50, sampler="ddim", seed=1))
     with features.features(unet, ["mid"], edit=features.zero):
@@ -69,16 +70,16 @@ def main() -> None:
     words = parser.parse_args()
     runtime.use_threads()
     with tempfile.TemporaryDirectory() as folder:
-        found = row(words.name, words.weights, get_judge(Path(folder), "scenes"), words.anchors)
-    for key, value in found.items():
+        numbers = row(words.name, words.weights, get_judge(Path(folder), "scenes"), words.anchors)
+    for key, value in numbers.items():
         print(f"{key}: {value}")
     if words.keep:
         new = not tries.FILE.exists()
         with tries.FILE.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(found), lineterminator="\n")
+            writer = csv.DictWriter(file, list(numbers), lineterminator="\n")
             if new:
                 writer.writeheader()
-            writer.writerow(found)
+            writer.writerow(numbers)
 
 
 if __name__ == "__main__":
