@@ -18,7 +18,7 @@ def run(work: Callable, *arguments, said: Path) -> int:
     child.join(120)
     if child.is_alive():
         child.kill()
-        raise TimeoutError(f"after two minutes, {work.__name__} still ran: {said.read_text()}")
+        raise TimeoutError(f"after two minutes, {work.__name__} still ran: {said.read_text(encoding='utf-8')}")
     return child.exitcode
 
 
@@ -30,7 +30,7 @@ def outcome(work: Callable, folder: Path, *arguments) -> tuple[int, str]:
 
 def _work(work: Callable, arguments: tuple, said: Path) -> None:
     torch.set_num_threads(1)
-    with said.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+    with said.open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         try:
             work(*arguments)
         except BaseException:

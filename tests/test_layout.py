@@ -22,7 +22,7 @@ MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.parent != LIBRAR
 def imported_rooms(path: Path) -> set[str]:
     """The rooms that a module imports from, wherever in it the import stands."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports by a relative name"
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}

@@ -66,7 +66,7 @@ class Run:
 
     def log(self, **row: float | int | str) -> None:
         """Append one line to the metrics."""
-        with self._metrics.open("a") as file:
+        with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ class Run:
         return [json.loads(line) for line in self._lines()]
 
     def _lines(self) -> list[str]:
-        return self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        return self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
 
     def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint; a run that is killed later continues from here."""
@@ -133,7 +133,7 @@ def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -
     config = json.loads(json.dumps({**config, "code": code_fingerprint(*code)} if code else config))
     place = folder.parent / ".locks" / folder.name  # not in the folder, which may be moved
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as lock:  # released when this process ends, however it ends
+    with place.open("w", encoding="utf-8") as lock:  # released when this process ends, however it ends
         _lock(lock, fcntl.LOCK_SH)
         while not _is_done(folder, config):
             _lock(lock, fcntl.LOCK_EX)

@@ -194,7 +194,7 @@ def hardware() -> str:
         return f"{torch.cuda.get_device_name()}, {cores} CPU cores"
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     return f"{name}, {cores} cores"
 

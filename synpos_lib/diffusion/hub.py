@@ -43,7 +43,7 @@ def load_pipeline(cls: Any, folder_or_name: str | Path, *, revision: str | None 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()  # reading a model takes seconds
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
         if (kind := index.pop("_class_name")) != cls.__name__:
             raise Problem(f"{folder} holds a {kind}: give the folder of a {cls.__name__}")
         parts = {name for name, part in index.items() if isinstance(part, list) and part[0]} - {"safety_checker"}
@@ -154,7 +154,7 @@ def image_variations(folder_or_name: str = ImageVariations.NAME, **options: Any)
     index = Path(folder_or_name).expanduser() / "model_index.json"
     versatile = folder_or_name == VersatileVariations.NAME
     if index.is_file():
-        versatile = VersatileVariations.PIPELINE in index.read_text()
+        versatile = VersatileVariations.PIPELINE in index.read_text(encoding="utf-8")
     kind = VersatileVariations if versatile else ImageVariations
     revision = kind.REVISION if folder_or_name == kind.NAME else None
     return kind(load_pipeline(getattr(diffusers, kind.PIPELINE), folder_or_name, revision=revision), **options)

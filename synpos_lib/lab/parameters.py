@@ -40,7 +40,7 @@ def read_notebook(name: str) -> dict:
     if not path.exists():
         raise Problem(f"unknown notebook '{name}' ({suggest(name, notebook_names())})")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise Problem(f"{path} is not a notebook ({error}): restore it, for example with git checkout") from error
 

@@ -54,7 +54,9 @@ def results_code(notebook: str) -> str:
 
 def sources_code(sources: list[str]) -> str:
     """Fingerprint of the code behind numbers that no notebook computes, such as those of tests/gpu."""
-    return fingerprint.source_fingerprint("\n".join((runtime.REPOSITORY / path).read_text() for path in sources))
+    return fingerprint.source_fingerprint(
+        "\n".join((runtime.REPOSITORY / path).read_text(encoding="utf-8") for path in sources)
+    )
 
 
 def result_cells(cells: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 def requirements(*extras: str) -> dict[str, str]:
     """Package name → lowest version, from pyproject.toml."""
-    project = tomllib.loads(PROJECT.read_text())["project"]
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     lines = list(project["dependencies"])
     for extra in extras:
         lines += project["optional-dependencies"][extra]

@@ -154,7 +154,7 @@ def describe(profile: str, steps: list[Step], jobs: int) -> str:
 def lock_profile(profile: str) -> Iterator[int]:
     """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
     folder(profile).mkdir(parents=True, exist_ok=True)
-    with (folder(profile) / ".lock").open("w") as lock:
+    with (folder(profile) / ".lock").open("w", encoding="utf-8") as lock:
         for _ in range(30):  # a killed run takes a moment to be gone
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,7 +212,7 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     # This library first, so that jobs import the code that planned them.
     paths = [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "SYNPOS_PARENT": str(os.getpid())}
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         streams: dict = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
         process = subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True, **streams)
         report = watch.Progress(here, waiting, jobs)

@@ -22,7 +22,7 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     """Execute one job of a plan; 0 when it succeeded."""
     graph.end_with_parent(parent)
     here = plan.resolve().parent
-    job = json.loads(plan.read_text())["jobs"][name]
+    job = json.loads(plan.read_text(encoding="utf-8"))["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
     mark, running, failure = (marks.path(here, name, kind) for kind in ("json", "running", "failed"))
     for path in (mark, failure):  # the old mark does not hold for the results of this start

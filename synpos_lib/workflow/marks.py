@@ -18,7 +18,7 @@ def path(here: Path, name: str, kind: str = "json") -> Path:
 def try_read(file: Path) -> dict:
     """JSON, or nothing where it is missing (yet) or unreadable."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     return {}
 
 

@@ -80,12 +80,14 @@ def to_slides(path: Path) -> str:
             elif output["output_type"] == "stream" and cell["id"].startswith("claim"):
                 numbers.append("".join(output["text"]))
     slide()
-    return _page(path, "pages.css", "slides.css", slides=slides, script=(HERE / "slides.js").read_text())
+    return _page(
+        path, "pages.css", "slides.css", slides=slides, script=(HERE / "slides.js").read_text(encoding="utf-8")
+    )
 
 
 def _cells(path: Path) -> list[dict]:
     """The cells of a notebook, each with its text and its tags."""
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     extra = [{"text": "".join(cell["source"]), "tags": set(cell["metadata"].get("tags", ()))} for cell in cells]
     return [{"id": "", **cell, **more} for cell, more in zip(cells, extra, strict=True)]
 
@@ -93,7 +95,7 @@ def _cells(path: Path) -> list[dict]:
 def _page(path: Path, *sheets: str, **values: object) -> str:
     from pygments.formatters import HtmlFormatter
 
-    style = "".join((HERE / sheet).read_text() for sheet in sheets)
+    style = "".join((HERE / sheet).read_text(encoding="utf-8") for sheet in sheets)
     for scheme, around in {
         "default": "{}",
         "github-dark": "@media screen and (prefers-color-scheme: dark) {{{}}}",

@@ -77,7 +77,7 @@ def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cos
     """The recorded cost of every job, by its name and the digest of its parameters, scaled to this machine."""
     costs: dict[tuple[str, str], Cost] = {}
     for path in sorted(recorded.FOLDER.glob("*/timings.csv")):
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             rows = {(row["job"], row["parameters"]): row for row in csv.DictReader(file)}
         there = {key: float(row["seconds"]) for key, row in rows.items()}
         ratio, comparison = 1.0, "not scaled to this machine"

@@ -236,5 +236,5 @@ class Parts:
 
     def _macro(self, name: str, *values: object) -> str:
         base = os.path.relpath(self.folder, self.start)
-        style = f"<style>\n{(pages.HERE / 'report.css').read_text()}</style>"
+        style = f"<style>\n{(pages.HERE / 'report.css').read_text(encoding='utf-8')}</style>"
         return style + str(getattr(pages.template("parts.html").module, name)(base, *values))

@@ -68,7 +68,7 @@ class Progress:
 
 def _last_error(log: Path) -> str:
     """The most telling line of Snakemake's log."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [i for i, line in enumerate(lines) if "error" in line.lower()]
     last = errors[-1] if errors else len(lines) - 1
     return " ".join(lines[last : last + 1 + lines[last].endswith(":")]) if lines else "its log is empty"

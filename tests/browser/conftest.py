@@ -116,9 +116,9 @@ def _wait_for(port: int, process: subprocess.Popen, log: Path) -> None:
     until = time.monotonic() + PATIENCE / 1000
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise AssertionError(f"JupyterLab ended:\n{log.read_text()}")
+            raise AssertionError(f"JupyterLab ended:\n{log.read_text(encoding='utf-8')}")
         with socket.socket() as attempt:
             if attempt.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.2)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")
+    raise AssertionError(f"JupyterLab did not start:\n{log.read_text(encoding='utf-8')}")

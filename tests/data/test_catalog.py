@@ -122,7 +122,9 @@ def test_the_cache_is_memory_mapped_and_used_again(data, monkeypatch):
     again = load("cifar10")
     assert again.fingerprint == first.fingerprint and torch.equal(again.images, first.images)
     file = next((data / "decoded").glob("*.npy")).resolve()
-    assert any(line.rstrip().endswith(str(file)) for line in Path("/proc/self/maps").read_text().splitlines())
+    assert any(
+        line.rstrip().endswith(str(file)) for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    )
     before = file.read_bytes()
     again.images[:] = 0  # a slip of the user's stays in memory
     assert file.read_bytes() == before
