@@ -8,7 +8,7 @@ from pathlib import Path
 from synpos_lib.workflow.graph import end_with_parent
 
 end_with_parent(int(os.environ.pop("SYNPOS_PARENT", os.getppid())))
-PLAN = json.loads(Path("../plan.json").read_text())  # every job: its parameters, and what it comes after
+PLAN = json.loads(Path("../plan.json").read_bytes())  # every job: its parameters, and what it comes after
 
 
 rule notebook:

@@ -1,14 +1,27 @@
-"""Files that are complete or absent: atomic writes, safetensors with a digest, damaged files set aside."""
+"""Files that are complete or absent: atomic writes, a digest in every file, damaged files set aside.
 
+The digests find mistakes: a torn write, a bad disk, a value edited by hand. They are no defence against a forger, who
+can compute them too.
+"""
+
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
+import stat
 import tempfile
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from synpos_lib.core.errors import Problem
+
+Shape = TypeVar("Shape")
+PART = ".part"  # how the name of an unfinished file ends
 
 
 def safe_name(text: str) -> str:
@@ -19,7 +32,7 @@ def safe_name(text: str) -> str:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to a temporary neighbour, flush it to disk, then rename it over `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -33,17 +46,65 @@ def write_bytes(path: Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as readable JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+def clear_parts(folder: Path, age: float = 0.0) -> None:
+    """Remove what killed processes have left half-written; without the folder's lock, only what is some seconds old."""
+    for path in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):  # another process was first
+            if time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read JSON; a damaged file is set aside and refused."""
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write a mapping as readable JSON with its digest, atomically."""
+    plain = json.loads(json.dumps(value))  # with text for keys, as it will be read
+    text = json.dumps({**plain, "digest": digest(plain)}, indent=1, ensure_ascii=False)
+    write_bytes(path, (text + "\n").encode(errors="surrogatepass"))  # names of files may be anything
+
+
+def read_json(path: Path, shape: type[Shape]) -> Shape:
+    """What `write_json` has written, as a `TypedDict` says; a damaged, edited or foreign file is set aside."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(_contents(path), shape)
     except ValueError as error:
         raise damaged(path, error) from error
+
+
+def parse_json(data: bytes, shape: type[Shape]) -> Shape:
+    """What `write_json` has written, from its bytes."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
+        raise ValueError("its contents do not match their digest")
+    if where := misfit(value, shape):
+        raise ValueError(f"another version has written it: {where}")
+    return cast(Shape, value)
+
+
+def digest(value: object) -> str:
+    """Digest of anything that JSON can hold; spelling and order do not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def misfit(value: Any, shape: Any, name: str = "it") -> str:
+    """Where a value departs from a type made of TypedDict, dict, list, | and plain types; empty if it does not."""
+    kind, parts = get_origin(shape) or shape, get_args(shape)
+    if kind is UnionType:
+        return "" if any(not misfit(value, part) for part in parts) else f"{name} is {value!r:.40}"
+    plain = dict if is_typeddict(kind) else (int, float) if kind is float else kind
+    if kind is not Any and (not isinstance(value, plain) or (isinstance(value, bool) and kind is not bool)):
+        return f"{name} is {value!r:.40}"
+    pairs: Iterable[tuple[str, object, Any]] = ()
+    if is_typeddict(kind):
+        fields = get_type_hints(kind)
+        if missing := kind.__required_keys__ - value.keys():
+            return f"{name} lacks {min(missing)}"
+        pairs = ((key, each, fields[key]) for key, each in value.items() if key in fields)
+    elif parts:
+        items = value.items() if kind is dict else enumerate(value)
+        pairs = ((str(key), each, parts[-1]) for key, each in items)
+    return next(filter(None, (misfit(each, part, key) for key, each, part in pairs)), "")
 
 
 def sha256(path: Path) -> str:
@@ -52,11 +113,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _contents(path: Path) -> bytes:
+    """The bytes of a regular file; whatever else lies in its place is set aside."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"could not read {path}: {error.strerror}; make it readable, or remove it") from error
+    raise damaged(path, "it is not a regular file")
+
+
 def damaged(path: Path, reason: object) -> Problem:
     """Set a file with wrong contents aside, and return the error that reports it."""
-    aside = path.with_name(path.name + ".damaged")
-    os.replace(path, aside)
+    aside = free_name(path.with_name(path.name + ".damaged"))
+    try:
+        os.replace(path, aside)
+    except OSError as error:
+        return Problem(f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it")
     return Problem(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make a new one")
+
+
+def free_name(path: Path) -> Path:
+    """The first of NAME, NAME-2, NAME-3, … that is not taken."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}-{number}") for number in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def save_tensors(path: Path, state: object) -> None:
@@ -74,15 +154,15 @@ def load_tensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data = path.read_bytes()  # once: a run that is under way may put a newer file in its place meanwhile
+    data = _contents(path)  # once: a run that is under way may put a newer file in its place meanwhile
     try:
         tensors = load(data)
-    except SafetensorError as error:
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        if metadata["sha256"] != _digest(tensors, metadata["tree"]):
+            raise ValueError("its contents do not match their digest")
+        return _unpack(json.loads(metadata["tree"]), tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, error) from error
-    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__") or {}
-    if metadata.get("sha256") != _digest(tensors, metadata.get("tree", "")):
-        raise damaged(path, "its contents do not match their digest")
-    return _unpack(json.loads(metadata["tree"]), tensors)
 
 
 def _digest(tensors: dict[str, Any], tree: str) -> str:

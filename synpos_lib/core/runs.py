@@ -8,21 +8,29 @@ with open_run(folder, config) as run:
     print(run.results["accuracy"])
 """
 
+import contextlib
 import fcntl
 import hashlib
-import itertools
 import json
 import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import code_fingerprint
+
+
+class Mark(TypedDict):
+    """The done-mark of a run."""
+
+    results: dict[str, Any]
+    seconds: float
+    provenance: dict[str, Any]
+    files: dict[str, str]  # with their digests
 
 
 class Run:
@@ -48,7 +56,7 @@ class Run:
         """Read the done-mark; it holds only while the files that it lists are as they were."""
         if not self._done.exists():
             return
-        mark = files.read_json(self._done)
+        mark = read_mark(self.folder)
         for name, digest in mark["files"].items():
             path = self.folder / name
             if not path.exists() or files.sha256(path) != digest:
@@ -71,22 +79,26 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines logged so far."""
-        return [json.loads(line) for line in self._lines()]
+        return [row for line in self._lines() if (row := _row(line))]
 
     def _lines(self) -> list[str]:
-        return self._metrics.read_text(encoding="utf-8").splitlines() if self._metrics.exists() else []
+        lines = self._metrics.read_bytes().decode(errors="replace") if self._metrics.exists() else ""
+        return lines.splitlines()
 
     def save(self, state: dict[str, Any]) -> None:
         """Store a checkpoint; a run that is killed later continues from here."""
         lines = self._lines()
-        about = {"rows": len(lines), "metrics": _digest(lines), "seconds": self._elapsed()}
+        about = {"config": files.digest(self.config), "rows": len(lines), "metrics": _digest(lines)}
+        about["seconds"] = self._elapsed()
         files.save_tensors(self._checkpoint, {"state": state, **about})
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint's state, with the metrics rolled back to that moment; None if there is none."""
         lines, state = [], None
         if self._checkpoint.exists():
-            stored = files.load_tensors(self._checkpoint)
+            stored = self._stored()
+            if stored["config"] != files.digest(self.config):
+                raise files.damaged(self._checkpoint, "it belongs to a run of another configuration")
             state, self._seconds, self._since = stored["state"], stored["seconds"], time.monotonic()
             lines = self._lines()[: stored["rows"]]
             if len(lines) < stored["rows"]:
@@ -99,12 +111,19 @@ class Run:
 
     def final(self) -> dict[str, Any]:
         """The last checkpoint of a finished run: its weights."""
-        return files.load_tensors(self._checkpoint)["state"]
+        return self._stored()["state"]
+
+    def _stored(self) -> dict[str, Any]:
+        """What `save` stored."""
+        stored = files.load_tensors(self._checkpoint)
+        if not isinstance(stored, dict) or not {"state", "config", "rows", "metrics", "seconds"} <= stored.keys():
+            raise files.damaged(self._checkpoint, "no run has written it, or that of another version")
+        return stored
 
     def finish(self, **results: object) -> None:
         """Mark the run as done, with its results and the digests of its files."""
-        names = [path.name for path in sorted(self.folder.iterdir()) if not path.name.startswith((".", "done"))]
-        mark = {
+        names = [path.name for path in sorted(self.folder.iterdir()) if not re.match(r"\.|done|.*\.damaged", path.name)]
+        mark: Mark = {
             "results": results,
             "seconds": round(self._elapsed(), 2),
             "provenance": runtime.provenance(),
@@ -116,13 +135,14 @@ class Run:
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._since
 
-    def drop_torn_line(self) -> None:
-        """Remove the half line that a kill in the middle of `log` leaves."""
-        if self._metrics.exists() and not (text := self._metrics.read_bytes()).endswith(b"\n"):
-            files.write_bytes(self._metrics, text[: text.rfind(b"\n") + 1])
+    def drop_torn_lines(self) -> None:
+        """Remove lines that cannot be read, such as the half line that a kill in the middle of `log` leaves."""
+        lines = self._lines()
+        if not all(map(_row, lines)):
+            files.write_bytes(self._metrics, "".join(line + "\n" for line in lines if _row(line)).encode())
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -> Iterator[Run]:
     """Open the run of `config`: reuse it if it is done, continue it if it was cut short, else start it.
 
@@ -146,8 +166,17 @@ def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -
         if run.done:
             print(f"run '{run.name}': reused, same configuration and code (computed in {run.results['seconds']:.0f} s)")
         else:
-            run.drop_torn_line()
+            run.drop_torn_lines()
+            files.clear_parts(folder)
         yield run
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of the metrics; None if it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        row = json.loads(line)
+        return row if isinstance(row, dict) else None
+    return None
 
 
 def _digest(lines: list[str]) -> str:
@@ -164,17 +193,22 @@ def _lock(lock: TextIO, kind: int) -> None:
 
 def _is_done(folder: Path, config: dict[str, Any]) -> bool:
     path = folder / "config.json"
-    return path.exists() and files.read_json(path) == config and (folder / "done.json").exists()
+    return path.exists() and read_config(folder) == config and (folder / "done.json").exists()
 
 
 def _make_room(folder: Path, config: dict[str, Any]) -> None:
     """Move a run of another configuration aside; then move this one back, if it was moved aside once, or start it."""
-    path = folder / "config.json"
-    if path.exists() and (before := files.read_json(path)) != config:
-        aside = _free_place(folder)
+    path, reason = folder / "config.json", ""
+    if not path.exists():
+        if any(not file.name.startswith(".") for file in folder.glob("*")):
+            reason = "its configuration is lost"
+    elif (before := read_config(folder)) != config:
+        reason = _differences(before, config)
+    if reason:
+        aside = files.free_name(folder.parent / ".earlier" / folder.name)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
-        print(f"run '{folder.name}': not reused, since {_differences(before, config)} (kept in {aside})")
+        print(f"run '{folder.name}': not reused, since {reason} (kept in {aside})")
     if not folder.exists() and (place := _find_earlier(folder, config)):
         os.replace(place, folder)
         print(f"run '{folder.name}': moved back from {place}, same configuration and code")
@@ -182,25 +216,29 @@ def _make_room(folder: Path, config: dict[str, Any]) -> None:
         files.write_json(path, config)
 
 
-def _free_place(folder: Path) -> Path:
-    """The first free place of a run that is moved aside: NAME, NAME-2, NAME-3, … in `.earlier`."""
-    names = (folder.name + (f"-{number}" if number > 1 else "") for number in itertools.count(1))
-    return next(place for name in names if not (place := folder.parent / ".earlier" / name).exists())
-
-
 def _find_earlier(folder: Path, config: dict[str, Any]) -> Path | None:
     """A run of this name and configuration that was moved aside."""
     for path in sorted(folder.parent.glob(".earlier/*/config.json")):
-        if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and files.read_json(path) == config:
+        if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and read_config(path.parent) == config:
             return path.parent
     return None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a run."""
+    return files.read_json(folder / "config.json", dict[str, Any])
+
+
+def read_mark(folder: Path) -> Mark:
+    """The done-mark of a run, whose files are not looked at."""
+    return files.read_json(folder / "done.json", Mark)
 
 
 def read_run(folder: Path) -> Run:
     """A finished run; refused when it is not finished, damaged or edited."""
     if not (folder / "config.json").exists():
         raise Problem(f"there is no run in {folder}: start the notebook that computes it")
-    run = Run(folder, files.read_json(folder / "config.json"))
+    run = Run(folder, read_config(folder))
     if not run.done:
         raise Problem(f"the run in {folder} is not finished: start its notebook again to continue it")
     return run

@@ -68,7 +68,7 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
     if not (path.exists() and note.exists()):
         return None
     try:
-        manifest = files.read_json(note)
+        manifest = files.read_json(note, dict[str, Any])
         if manifest["signature"] != signature:
             return None
         images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))  # copy on write: the file never changes

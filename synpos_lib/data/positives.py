@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -17,13 +17,21 @@ from torch import Tensor, nn
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
-from synpos_lib.core.files import damaged
+from synpos_lib.core.files import damaged, misfit
 from synpos_lib.core.fingerprint import identity, weights_fingerprint
 from synpos_lib.core.runs import Run, open_run, read_run
 from synpos_lib.data.images import Images, labels_fingerprint
 
 FILE = "positives.npy"
 CHUNK = 64  # anchors generated and written at once; with another size, chunks have other seeds and so other images
+
+
+class Chunk(TypedDict):
+    """A line of the metrics: a chunk that is in the store."""
+
+    row: int  # its first
+    sha256: str
+    seconds: float
 
 
 class Generator(Protocol):
@@ -93,13 +101,7 @@ def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    store = torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
-    if store.shape[2] != 3:
-        raise Problem(
-            f"{folder} holds images with the channels last, as an earlier version stored them, {tuple(store.shape)}: "
-            f"make them anew with notebook 05"
-        )
-    return store
+    return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:
@@ -144,7 +146,10 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     path, shape = run.folder / FILE, (n, k, 3, size, size)
     if not path.exists():
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    array = np.lib.format.open_memmap(path, mode="r+")
+    try:
+        array = np.lib.format.open_memmap(path, mode="r+")
+    except ValueError as error:
+        raise damaged(path, error) from error
     if array.shape != shape or array.dtype != np.uint8:
         raise damaged(path, f"its shape is {array.shape}, not {shape}")
     return array
@@ -152,8 +157,9 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
 
 def _fill(run: Run, images: Tensor, labels: Tensor | None, generator: Generator, k: int, seed: int, start: int) -> None:
     array = _array(run, len(images), k, images.shape[-1])
-    whole = {row["row"]: row["sha256"] for row in run.metrics()}
-    run.add_seconds(sum(row["seconds"] for row in run.metrics()))  # before an interruption
+    earlier: list[Any] = [row for row in run.metrics() if not misfit(row, Chunk)]  # before an interruption
+    whole = {row["row"]: row["sha256"] for row in earlier}
+    run.add_seconds(sum(row["seconds"] for row in earlier))
     for row in runtime.progress(range(0, len(images), CHUNK), f"{run.name}: chunks of {CHUNK} anchors"):
         rows = slice(row, row + CHUNK)
         if whole.get(row) == _digest(array[rows]):

@@ -7,9 +7,14 @@ the notebooks that it builds on, but not code that only draws or displays.
 """
 
 import ast
+import contextlib
 import dis
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from synpos_lib.core import files, fingerprint, runtime
 from synpos_lib.core.errors import Problem
@@ -23,13 +28,55 @@ MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
 _MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
 
 
+class Manifest(TypedDict):
+    """What was recorded, how it was made, and the digest of each file."""
+
+    profile: str
+    command: str
+    tables: dict[str, dict[str, Any]]
+    figures: dict[str, dict[str, Any]]
+    jobs: dict[str, dict[str, Any]]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a recording; it is committed, so a damaged one stays where it is."""
+    path = folder / "manifest.json"
+    try:
+        return files.parse_json(path.read_bytes(), Manifest)
+    except ValueError as error:
+        raise Problem(f"{path} is damaged ({error}): restore it, for example with git checkout") from error
+
+
+@contextlib.contextmanager
+def replacing(target: Path, command: str) -> Iterator[Path]:
+    """A folder to fill with a recording, which then takes the place of an earlier one made by the same command."""
+    new, old = (target.parent / f".{kind}" / target.name for kind in ("new", "old"))
+    if old.exists() and not target.exists():
+        os.replace(old, target)  # a kill between the two steps below
+    if target.exists():
+        theirs = read_manifest(target)["command"] if (target / "manifest.json").exists() else "something else"
+        if theirs != command:
+            raise Problem(
+                f"{target} keeps what `{theirs}` has made: choose another name with --as, or move that folder away"
+            )
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    yield new
+    if target.exists():
+        old.parent.mkdir(exist_ok=True)
+        os.replace(target, old)
+    os.replace(new, target)
+    for folder in (new.parent, old.parent):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def load(table: str) -> "pd.DataFrame":
     """The rows of a recorded table, each with its recording; no rows when there is no such table."""
     import pandas as pd
 
     parts = [pd.DataFrame(columns=MARKS)]
     for path in sorted(FOLDER.glob("*/manifest.json")):
-        about = files.read_json(path)["tables"].get(f"{table}.csv")
+        about = read_manifest(path.parent)["tables"].get(f"{table}.csv")
         if about is None:
             continue
         data = path.parent / "tables" / f"{table}.csv"

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
-from synpos_lib.core.runs import Run, open_run, read_run
+from synpos_lib.core.runs import Run, open_run, read_config, read_mark, read_run
 
 COLUMNS = ("dataset", "target", "method", "variant", "seed", "factor", "metric", "value", "n")
 Measure = Callable[[], list[dict]]
@@ -53,8 +52,8 @@ def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
             continue
         evaluation = read_run(path.parent)
         run = evaluation.config["of"]
-        training = files.read_json(folder / run / "done.json") if (folder / run / "done.json").exists() else None
-        if training and training["files"]["checkpoint.safetensors"] != evaluation.config["weights"]:
+        training = read_mark(folder / run) if (folder / run / "done.json").exists() else None
+        if training and training["files"].get("checkpoint.safetensors") != evaluation.config["weights"]:
             raise Problem(f"{evaluation.name} was made with other weights than {run} has now: evaluate that run again")
         rows += [{**row, "run": run, "evaluation": evaluation.name} for row in evaluation.metrics()]
     return pd.DataFrame(rows, columns=[*COLUMNS, "run", "evaluation"])
@@ -62,7 +61,7 @@ def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
 
 def shared_settings(folder: Path, runs: Iterable[str], *fields: str) -> dict:
     """The common settings of runs in one table; refused where one of them differs."""
-    configs = {run: files.read_json(folder / run / "config.json") for run in dict.fromkeys(runs)}
+    configs = {run: read_config(folder / run) for run in dict.fromkeys(runs)}
     if not configs:
         raise Problem(f"there is no evaluated run in {folder}: train some with notebook 07")
     for field in fields:

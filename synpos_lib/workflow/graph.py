@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from synpos_lib.core import files, runtime
@@ -44,10 +43,10 @@ def plan(profile: str, retrain: Container[str] = ()) -> dict[str, Step]:
         above = _closest(notebook, after, used)
         names = [job.name for job in jobs if job.notebook in above]
         for job in (job for job in jobs if job.notebook == notebook):
-            step = Step(job, names, code(notebook, _texts(job.parameters)), {})
+            step = Step(job, names, code(notebook, _texts(job.parameters)))
             step.reason = _reason(step, profile, steps)
             steps[job.name] = step
-    known = [(name, step.mark) for name, step in steps.items()]
+    known: list[tuple[str, marks.Mark | marks.Entry | None]] = [(name, step.mark) for name, step in steps.items()]
     known += marks.planned(folder(profile)).items()  # of those that began and failed
     for name, cost in planner.costs(jobs, known).items():
         steps[name].cost = cost
@@ -81,12 +80,10 @@ def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:
     """The reason to run a job; empty when it is finished."""
     here = folder(profile)
     path = marks.path(here, step.name)
-    try:
-        step.mark = files.read_json(path) if path.exists() else {}
-    except Problem:
-        return "its done-mark was damaged"
+    present = path.exists()
+    step.mark = marks.try_read(path, marks.Mark)
     if not step.mark:
-        return "not done yet"
+        return "its done-mark was damaged" if present else "not done yet"
     before, now, ids = step.mark["parameters"], step.job.parameters, step.mark["after"]
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not now.get("retrain"):  # it holds for one start; the trained weights stay in use
@@ -97,14 +94,18 @@ def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:
         return "its code has changed"
     if above := [name for name in step.after if steps[name].reason]:
         return f"it builds on {above[0]}, which runs again"
-    newer = [name for name in step.after if steps[name].mark.get("id") != ids.get(name)]
+    newer = [name for name in step.after if steps[name].id != ids.get(name)]
     if newer or set(ids) != set(step.after):
         return f"it builds on {(newer or ['other jobs'])[0]}, which has run again since"
     if missing := [name for name in step.mark["files"] if not (here / name).exists()]:
         return f"{missing[0]} is gone"
-    notes = [name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")]
-    by_hand = [name for name in notes if marks.try_read(here / name).get("parameters", before) != before]
-    return f"{by_hand[0]} was made by hand with other parameters" if by_hand else ""
+    for name in (name for name in step.mark["files"] if name.endswith(".json") and not name.startswith("runs/")):
+        try:
+            if marks.read_note(here / name)["parameters"] != before:
+                return f"{name} was made by hand with other parameters"
+        except Problem:
+            return f"{name} or what it describes was damaged"
+    return ""
 
 
 def choose(profile: str, only: list[str], start: str | None) -> set[str]:
@@ -176,17 +177,20 @@ def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, ext
         print(hours)  # so that nobody starts a month by accident
     threads = int(os.environ.get("SYNPOS_THREADS") or max(1, len(os.sched_getaffinity(0)) // jobs))
     with lock_profile(profile) as lock:
-        entries = {
+        entries: dict[str, marks.Entry] = {
             step.name: {
                 "notebook": step.job.notebook,
                 "parameters": step.job.parameters,
                 "after": step.after,
                 "waits_for": [name for name in step.after if name in waiting],
-                **asdict(step.cost),
+                "seconds": step.cost.seconds,
+                "memory_mb": step.cost.memory_mb,
+                "disk_mb": step.cost.disk_mb,
+                "basis": step.cost.basis,
             }
             for step in steps.values()
         }
-        plan = {"profile": profile, "threads": threads, "jobs": entries}
+        plan: marks.Plan = {"profile": profile, "threads": threads, "jobs": entries}
         files.write_json(folder(profile) / "plan.json", plan)  # read by workflow.smk and by each job
         code = _snakemake(profile, list(waiting.values()), threads, jobs, extra, lock) if waiting else 0
         page = pages.write_index(profile, folder(profile), list(steps))
@@ -197,11 +201,14 @@ def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, ext
 def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra: list[str], lock: int) -> int:
     """Start Snakemake on the waiting jobs and report until it ends.
 
-    It works in a folder of its own, new for every start: no lock, date or mark of an earlier start can matter to it.
+    It works in a folder of its own, with all temporary files: no lock, date, mark or litter of a start outlives it.
     """
     here = folder(profile)
-    log, place = here / "snakemake.log", here / ".start"
-    shutil.rmtree(place, ignore_errors=True)
+    log, place = here / "snakemake.log", marks.start_folder(here)
+    shutil.rmtree(place, ignore_errors=True)  # of a start that was killed
+    (place / "tmp").mkdir(parents=True)
+    for part in (here, *(here / name for name in ("jobs", "notebooks", "figures", "tables"))):
+        files.clear_parts(part, age=60.0)  # a notebook in JupyterLab may be writing one
     for old in [*here.glob("jobs/*.running"), *here.glob("jobs/*.failed")]:
         old.unlink()
     command = [sys.executable, "-m", "snakemake", *(step.name for step in waiting)]
@@ -211,7 +218,9 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     command += ["--cores", str(threads * jobs), "--jobs", str(jobs), *extra]
     # This library first, so that jobs import the code that planned them.
     paths = [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "SYNPOS_PARENT": str(os.getpid())}
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(Path.home() / ".cache" / "synpos" / "compiled")}  # worth keeping
+    environment = {**compiled, **os.environ, "TMPDIR": str(place / "tmp"), "SYNPOS_PARENT": str(os.getpid())}
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     with log.open("w", encoding="utf-8") as out:
         streams: dict = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
         process = subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True, **streams)
@@ -228,6 +237,7 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
             return 130
         finally:
             process.kill()  # its jobs see that and end
+            shutil.rmtree(place, ignore_errors=True)
     report.look()
     return report.close(log)
 

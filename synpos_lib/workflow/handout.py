@@ -3,6 +3,7 @@
 Both come from the one source, where a solution is the cell `solution`, folded, after the cell `exercise-stub`.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -23,9 +24,13 @@ def write(folder: Path) -> list[Path]:
         notebook = read_notebook(name)
         cells = notebook["cells"]
         exercises = [cell for cell in cells if cell["id"] != "solution"]
-        files.write_json(student / f"{name}.ipynb", notebook | {"cells": exercises})
-        files.write_json(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
+        _write(student / f"{name}.ipynb", notebook | {"cells": exercises})
+        _write(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
     return copies
+
+
+def _write(path: Path, notebook: dict) -> None:
+    files.write_bytes(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def with_solution(cells: list[dict]) -> list[dict]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import re
 import resource
@@ -22,7 +21,7 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     """Execute one job of a plan; 0 when it succeeded."""
     graph.end_with_parent(parent)
     here = plan.resolve().parent
-    job = json.loads(plan.read_text(encoding="utf-8"))["jobs"][name]
+    job = files.read_json(plan, marks.Plan)["jobs"][name]
     notebook = here / "notebooks" / f"{name}.ipynb"
     mark, running, failure = (marks.path(here, name, kind) for kind in ("json", "running", "failed"))
     for path in (mark, failure):  # the old mark does not hold for the results of this start
@@ -30,10 +29,10 @@ def run(plan: Path, name: str, threads: int, parent: int) -> int:
     start = time.time()
     try:
         output = _LastLine(running)
-        job["code"] = graph.job_fingerprint(job["notebook"], job["parameters"])  # of the code as it is now
+        code = graph.job_fingerprint(job["notebook"], job["parameters"])  # of the code as it is now
         error = _execute(job, name, notebook, threads, output)
         if not error:
-            files.write_json(mark, _mark(here, job, name, start))
+            files.write_json(mark, _mark(here, job, name, code, start))
     except Exception as problem:  # the kernel died, the disk is full, …: the command line prints one line
         traceback.print_exc()
         error = str(problem) if isinstance(problem, Problem) else _one_line(f"{type(problem).__name__}: {problem}")
@@ -57,7 +56,7 @@ class _LastLine(io.TextIOBase):
         return len(text)
 
 
-def _execute(job: dict, name: str, target: Path, threads: int, output: _LastLine) -> str:
+def _execute(job: marks.Entry, name: str, target: Path, threads: int, output: _LastLine) -> str:
     """Run the notebook, write it and its pages even after an error, and return the error's last line, if any."""
     import papermill
 
@@ -66,7 +65,8 @@ def _execute(job: dict, name: str, target: Path, threads: int, output: _LastLine
     os.environ |= {"SYNPOS_JOB": name, "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     source = parameters.notebooks_folder() / f"{job['notebook']}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}")
+    unfinished = marks.start_folder(target.parents[1]) / target.name
+    unfinished.parent.mkdir(exist_ok=True)
     os.environ["SYNPOS_OUTPUTS"] = str(target.parents[2])
     error = ""
     try:
@@ -88,12 +88,12 @@ def _one_line(text: str) -> str:
     return (lines or ["it failed without a message"])[-1].removeprefix("Problem: ")
 
 
-def _mark(here: Path, job: dict, name: str, start: float) -> dict:
+def _mark(here: Path, job: marks.Entry, name: str, code: str, start: float) -> marks.Mark:
     """The done-mark; results that this job wrote earlier and no longer writes are removed."""
     results = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
     provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
     for path, note in marks.notes(here).items():
-        if note.get("job") != name:
+        if note["job"] != name:
             continue
         group = [neighbour for neighbour in path.parent.iterdir() if neighbour.stem == path.stem]
         if path.stat().st_mtime < start - 1:
@@ -102,7 +102,7 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
             continue
         provenance = note["provenance"]  # the notebook's own names the GPU and the versions
         results += sorted(f"{path.parent.name}/{neighbour.name}" for neighbour in group)
-        runs = [f"runs/{run}/done.json" for run in note.get("runs", ())]  # set aside when the run is damaged
+        runs = [f"runs/{run}/done.json" for run in note["runs"]]  # set aside when the run is damaged
         results += [mark for mark in runs if mark not in results and (here / mark).exists()]
     return {
         "id": uuid.uuid4().hex,
@@ -111,8 +111,8 @@ def _mark(here: Path, job: dict, name: str, start: float) -> dict:
         "disk_mb": round(disk_bytes(here, results, start) / 1e6, 1),
         "notebook": job["notebook"],
         "parameters": job["parameters"],
-        "code": job["code"],
-        "after": {other: files.read_json(marks.path(here, other))["id"] for other in job["after"]},
+        "code": code,
+        "after": {other: files.read_json(marks.path(here, other), marks.Mark)["id"] for other in job["after"]},
         "files": results,
         "provenance": provenance,
     }

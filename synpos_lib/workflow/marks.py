@@ -6,8 +6,76 @@ tables/NAME.x.json  the note beside a table, or in figures/ beside a figure: wha
 """
 
 import contextlib
-import json
 from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+from synpos_lib.core import files
+from synpos_lib.core.errors import Problem
+
+Shape = TypeVar("Shape")
+
+
+class Mark(TypedDict):
+    """The done-mark of a job."""
+
+    id: str
+    seconds: float
+    memory_mb: float
+    disk_mb: float
+    notebook: str
+    parameters: dict[str, Any]
+    code: str
+    after: dict[str, str]  # the ids of the jobs that it was built on
+    files: list[str]  # results, and the done-marks of runs
+    provenance: dict[str, Any]
+
+
+class Entry(TypedDict):
+    """A job of the plan."""
+
+    notebook: str
+    parameters: dict[str, Any]
+    after: list[str]
+    waits_for: list[str]
+    seconds: float | None
+    memory_mb: float | None
+    disk_mb: float | None
+    basis: str
+
+
+class Plan(TypedDict):
+    """The last start of a profile."""
+
+    profile: str
+    threads: int
+    jobs: dict[str, Entry]
+
+
+class Note(TypedDict):
+    """What made a figure or table."""
+
+    text: str
+    job: str
+    notebook: str
+    parameters: dict[str, Any]
+    order: int
+    runs: list[str]
+    files: dict[str, str]  # with their digests
+    provenance: dict[str, Any]
+
+
+class Running(TypedDict):
+    """A job at work, and the last line that it has printed."""
+
+    pid: int
+    line: str
+
+
+class Failure(TypedDict):
+    """A job that has failed."""
+
+    error: str
+    notebook: str
 
 
 def path(here: Path, name: str, kind: str = "json") -> Path:
@@ -15,16 +83,22 @@ def path(here: Path, name: str, kind: str = "json") -> Path:
     return here / "jobs" / f"{name}.{kind}"
 
 
-def try_read(file: Path) -> dict:
-    """JSON, or nothing where it is missing (yet) or unreadable."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(file.read_text(encoding="utf-8"))
-    return {}
+def start_folder(here: Path) -> Path:
+    """Where the files of one start lie that do not outlive it."""
+    return here / ".start"
 
 
-def planned(here: Path) -> dict[str, dict]:
+def try_read(file: Path, shape: type[Shape]) -> Shape | None:
+    """What a job has left, or nothing: it is missing (yet), or was damaged and is set aside."""
+    with contextlib.suppress(Problem):
+        return files.read_json(file, shape) if file.exists() else None
+    return None
+
+
+def planned(here: Path) -> dict[str, Entry]:
     """The jobs of the last start; none when notebooks were only run by hand."""
-    return try_read(here / "plan.json").get("jobs", {})
+    plan = try_read(here / "plan.json", Plan)
+    return plan["jobs"] if plan else {}
 
 
 def note_paths(here: Path) -> list[Path]:
@@ -32,6 +106,18 @@ def note_paths(here: Path) -> list[Path]:
     return sorted([*here.glob("figures/*.json"), *here.glob("tables/*.json")])
 
 
-def notes(here: Path) -> dict[Path, dict]:
+def read_note(file: Path) -> Note:
+    """The note of a figure or table; refused when a file that it lists is missing or changed."""
+    note = files.read_json(file, Note)
+    for name, digest in note["files"].items():
+        result = file.with_name(name)
+        if not result.exists():
+            raise Problem(f"{result} is missing: start the profile again to make it anew")
+        if files.sha256(result) != digest:
+            raise files.damaged(result, "it is not what its notebook wrote")
+    return note
+
+
+def notes(here: Path) -> dict[Path, Note]:
     """The notes that can be read."""
-    return {file: note for file in note_paths(here) if (note := try_read(file))}
+    return {file: note for file in note_paths(here) if (note := try_read(file, Note))}

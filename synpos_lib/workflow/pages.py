@@ -179,21 +179,23 @@ def write_index(profile: str, here: Path, names: list[str]) -> Path:
     return here / "index.html"
 
 
-def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
+def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
     """One job: its pages, state, figures and tables, as the template needs them; a path is empty where nothing is."""
 
     def place(path: Path) -> str:
         return str(path.relative_to(here)) if path.exists() else ""
 
-    page, mark = here / "notebooks" / f"{name}.html", marks.try_read(marks.path(here, name))
+    page, mark = here / "notebooks" / f"{name}.html", marks.try_read(marks.path(here, name), marks.Mark)
     cells = _cells(page.with_suffix(".ipynb")) if page.with_suffix(".ipynb").exists() else []
     titles = [cell["text"] for cell in cells if cell["text"].startswith("# ")]  # papermill puts a cell before an error
-    origin = mark.get("provenance", {})
-    status = f"{runtime.minutes(mark['seconds'])} · {origin['time']} · commit {origin['commit']}" if mark else ""
+    status = "not finished"
+    if mark:
+        origin = mark["provenance"]
+        status = f"{runtime.minutes(mark['seconds'])} · {origin['time']} · commit {origin['commit']}"
     results = [
         {"text": note["text"]} | {kind: place(path.with_name(f"{path.stem}.{kind}")) for kind in ("png", "svg", "csv")}
         for path, note in notes.items()
-        if note.get("job") == name
+        if note["job"] == name
     ]
     return {
         "name": name,
@@ -201,8 +203,8 @@ def _entry(here: Path, name: str, notes: dict[Path, dict]) -> dict:
         "page": place(page),
         "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,
-        "failure": marks.try_read(marks.path(here, name, "failed")),
-        "status": status or "not finished",
+        "failure": marks.try_read(marks.path(here, name, "failed"), marks.Failure),
+        "status": status,
         "figures": [result for result in results if result["png"]],
         "tables": [result for result in results if result["csv"]],
     }

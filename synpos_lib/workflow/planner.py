@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from synpos_lib.core import runtime
 from synpos_lib.lab import recorded
+from synpos_lib.workflow.marks import Entry, Mark
 from synpos_lib.workflow.profiles import Job
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
@@ -41,13 +42,18 @@ class Step:
     job: Job
     after: list[str]  # names of the jobs it builds on
     code: str  # fingerprint of the notebook and the library modules it uses
-    mark: dict  # the done-mark, {} without one
+    mark: Mark | None = None
     reason: str = ""  # to run it; empty when it is finished
     cost: Cost = field(default_factory=Cost)
 
     @property
     def name(self) -> str:
         return self.job.name
+
+    @property
+    def id(self) -> str:
+        """Which execution of the job is done; empty if none is."""
+        return self.mark["id"] if self.mark else ""
 
 
 def size(megabytes: float) -> str:
@@ -60,13 +66,13 @@ def digest(parameters: dict) -> str:
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, dict]]) -> dict[str, Cost]:
+def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, Mark | Entry | None]]) -> dict[str, Cost]:
     """What each job should take; `marks` are what jobs have left on this machine, by name, the best ones first."""
     here: dict[tuple[str, str], Cost] = {}
     others: dict[str, Cost] = {}
     for name, mark in marks:
-        if mark.get("seconds") and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
-            values = mark["seconds"], mark.get("memory_mb"), mark.get("disk_mb")
+        if mark and mark["seconds"] and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
+            values = mark["seconds"], mark["memory_mb"], mark["disk_mb"]
             here.setdefault((name, digest(mark["parameters"])), Cost(*values, MEASURED))
             others.setdefault(name, Cost(*values, f"{MEASURED} with other parameters"))
     known = _recordings({key: cost.seconds for key, cost in here.items() if cost.seconds}) | here

@@ -36,27 +36,15 @@ COLUMNS = ["claim", "measured", "low", "high", "n", "p", "verdict", "corrected",
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
 
 
-def read_note(path: Path) -> dict:
-    """The note of a figure or table; refused when a file that it lists is missing or changed."""
-    note = files.read_json(path)
-    for name, digest in note.get("files", {}).items():
-        file = path.with_name(name)
-        if not file.exists():
-            raise Problem(f"{file} is missing: start the profile again to make it anew")
-        if files.sha256(file) != digest:
-            raise files.damaged(file, "it is not what its notebook wrote")
-    return {"order": 0, **note, "path": path, "stem": path.stem}
-
-
 def notes(folder: Path, notebook: str = "") -> list[dict]:
     """The notes of all results of a notebook, or of all notebooks but the report, in their order."""
     jobs = marks.planned(folder)
     chosen = []
     for path in marks.note_paths(folder):
-        note = files.read_json(path)
+        note = files.read_json(path, marks.Note)
         current = not jobs or note["job"] in jobs  # else it is left from another plan
         if current and note["notebook"] != REPORT and notebook in ("", note["notebook"]):
-            chosen.append(read_note(path))
+            chosen.append({**marks.read_note(path), "path": path, "stem": path.stem})
     return sorted(chosen, key=lambda note: (note["notebook"], note["job"], note["order"]))
 
 
@@ -173,7 +161,7 @@ def cost(folder: Path) -> pd.DataFrame:
     """What each notebook took in this profile: jobs, time, memory, disk."""
     jobs = marks.planned(folder)
     paths = [path for path in sorted(folder.glob("jobs/*.json")) if not jobs or path.stem in jobs]
-    done = pd.DataFrame([files.read_json(path) for path in paths], columns=["notebook", *MEASURES])
+    done = pd.DataFrame([files.read_json(path, marks.Mark) for path in paths], columns=["notebook", *MEASURES])
     groups = done[done.notebook != REPORT].groupby("notebook")
     table = groups.agg(jobs=("seconds", "size"), **{name: (name, function) for name, function in MEASURES.items()})
     return table.rename(columns={"memory_mb": "peak memory, MB", "disk_mb": "written, MB"})

@@ -24,13 +24,15 @@ class Progress:
     def look(self) -> None:
         """Print what has changed since the last look."""
         for name in self._left():
-            step, kinds = self.waiting[name], ("running", "json", "failed")
-            running, mark, failure = (marks.try_read(marks.path(self.here, name, kind)) for kind in kinds)
+            step = self.waiting[name]
+            running = marks.try_read(marks.path(self.here, name, "running"), marks.Running)
+            mark = marks.try_read(marks.path(self.here, name), marks.Mark)
+            failure = marks.try_read(marks.path(self.here, name, "failed"), marks.Failure)
             if name not in self.started and running:
                 self.started[name] = time.monotonic(), ""
                 expected = "" if step.cost.seconds is None else f", takes {planner.time_for([step.cost], 1)}"
                 print(f"{self.number[name]} started{expected}", flush=True)
-            if mark and mark["id"] != step.mark.get("id"):
+            if mark and mark["id"] != step.id:
                 self.done.add(name)
                 left = [self.waiting[other].cost for other in self._left()]
                 rest = f"; {len(left)} left, time: {planner.time_for(left, self.jobs)}" if left else ""
@@ -40,7 +42,7 @@ class Progress:
                 print(f"{self.number[name]} failed: {failure['error']}\n    see {failure['notebook']}", flush=True)
             elif name in self.started:
                 since, before = self.started[name]
-                line = running.get("line", "")
+                line = running["line"] if running else ""
                 if time.monotonic() - since > EVERY and line not in ("", before):
                     self.started[name] = time.monotonic(), line
                     print(f"{self.number[name]} … {line}", flush=True)

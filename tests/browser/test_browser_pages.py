@@ -5,8 +5,8 @@ import json
 import nbformat
 import pytest
 from browsing import REPOSITORY, SCREENSHOTS
+from jobs import write_mark
 
-from synpos_lib.core import files
 from synpos_lib.workflow import pages
 
 pytestmark = pytest.mark.slow
@@ -46,7 +46,7 @@ def written(tmp_path_factory):
     nbformat.write(made, path)
     pages.write(path)
     note = json.loads((here / "figures" / f"{NAME}.toy.json").read_text())
-    files.write_json(here / "jobs" / f"{NAME}.json", {"seconds": 3, "provenance": note["provenance"]})
+    write_mark(here / "jobs" / f"{NAME}.json", seconds=3, provenance=note["provenance"])
     pages.write_index("smoke", here, [NAME])
     return here
 

@@ -87,7 +87,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(Problem, match="No space left on device; what was there before is unchanged"):
         files.write_json(path, {"accuracy": 2})
-    assert files.read_json(path) == {"accuracy": 1}
+    assert files.read_json(path, dict) == {"accuracy": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 

@@ -1,7 +1,5 @@
 """The store comes back bit for bit, survives kills, merges from shards, and knows its images."""
 
-import hashlib
-import json
 import time
 from types import SimpleNamespace
 
@@ -185,14 +183,3 @@ def test_a_missing_last_shard_is_noticed(tmp_path):
         positives.make(tmp_path / f"{i}", anchors, Noise(), k=1, shard=(i, 3))
     with pytest.raises(Problem, match="to 300 are missing"):
         positives.merge([tmp_path / "0", tmp_path / "1"], tmp_path / "m")
-
-
-def test_a_store_with_the_channels_last_is_refused(tmp_path, anchors):
-    run = positives.make(tmp_path / "store", anchors, Noise(), k=2)
-    array = np.load(run.folder / positives.FILE)
-    np.save(run.folder / positives.FILE, array.transpose(0, 1, 3, 4, 2))
-    mark = json.loads((run.folder / "done.json").read_text())
-    mark["files"][positives.FILE] = hashlib.sha256((run.folder / positives.FILE).read_bytes()).hexdigest()
-    (run.folder / "done.json").write_text(json.dumps(mark))
-    with pytest.raises(Problem, match=r"channels last, .*\(300, 2, 8, 8, 3\): make them anew with notebook 05"):
-        positives.read(tmp_path / "store", anchors)

@@ -1,7 +1,5 @@
 """What a sitting brought home, as a recording: its tables, its sheet and a manifest, under outputs/recorded."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +17,6 @@ def record(folder: Path, name: str) -> Path:
         raise Problem(f"{folder} is a rehearsal, whose numbers mean nothing: record what a card has measured")
     target = recorded.FOLDER / name
     command = f"python tests/gpu {about['sitting']}"
-    if target.exists() and files.read_json(target / "manifest.json")["command"] != command:
-        raise Problem(f"{target} is a recording of something else: choose another name than '{name}'")
     origin = about["provenance"]
     if origin["commit"] == "unknown" and about["code"] == recorded.sources_code(sources(about["sitting"])):
         origin["commit"] = runtime.commit()  # the code travelled without its history, and is the same
@@ -38,18 +34,15 @@ def record(folder: Path, name: str) -> Path:
         "runs": {},
         "jobs": {},
     }
-    beside, stem = target.with_name(f".{name}"), f"gpu_{about['sitting'].replace('-', '_')}"
-    shutil.rmtree(beside, ignore_errors=True)
-    for table, part in pd.read_csv(folder / "results.csv", dtype={"t": str}).groupby("table", sort=False):
-        data = part.drop(columns="table").dropna(axis=1, how="all").to_csv(index=False).encode()
-        manifest["tables"] |= _keep(beside / "tables" / f"{stem}.{table.replace(' ', '_')}.csv", data, about)
-    if (folder / "sheet.png").exists():
-        manifest["figures"] = _keep(
-            beside / "figures" / f"{stem}.sheet.png", (folder / "sheet.png").read_bytes(), about
-        )
-    files.write_json(beside / "manifest.json", manifest)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(beside, target)
+    stem = f"gpu_{about['sitting'].replace('-', '_')}"
+    with recorded.replacing(target, command) as beside:
+        for table, part in pd.read_csv(folder / "results.csv", dtype={"t": str}).groupby("table", sort=False):
+            data = part.drop(columns="table").dropna(axis=1, how="all").to_csv(index=False).encode()
+            manifest["tables"] |= _keep(beside / "tables" / f"{stem}.{table.replace(' ', '_')}.csv", data, about)
+        if (folder / "sheet.png").exists():
+            sheet = (folder / "sheet.png").read_bytes()
+            manifest["figures"] = _keep(beside / "figures" / f"{stem}.sheet.png", sheet, about)
+        files.write_json(beside / "manifest.json", manifest)
     return target
 
 

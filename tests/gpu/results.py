@@ -135,7 +135,7 @@ def read(folder: Path) -> dict:
     """What sitting.json says, once every file is found to be what it says."""
     if not (folder / "sitting.json").is_file():
         raise Problem(f"{folder} holds no results of a sitting: name the folder that was given with --out")
-    about = files.read_json(folder / "sitting.json")
+    about = files.read_json(folder / "sitting.json", dict)
     for name, digest in about["files"].items():
         if not (folder / name).is_file() or files.sha256(folder / name) != digest:
             raise Problem(f"{folder / name} is missing or is not what sitting.json says: fetch the results again")

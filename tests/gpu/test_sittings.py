@@ -31,6 +31,7 @@ from nearly import same_numbers  # noqa: E402
 sys.path.append(str(HERE.parent / "diffusion"))
 import tiny  # noqa: E402
 
+from synpos_lib.core import files  # noqa: E402
 from synpos_lib.core.errors import Problem  # noqa: E402
 from synpos_lib.data import catalog  # noqa: E402
 from synpos_lib.data.images import Images  # noqa: E402
@@ -162,8 +163,8 @@ def test_a_recording_can_be_read_like_any_other(home, tmp_path, monkeypatch):
         record.record(home / "embedded", "card")
     for name in ("embedded", "cifar-ssl"):  # as if a card had measured it
         shutil.copytree(home / name, tmp_path / "home" / name)
-        about = json.loads((home / name / "sitting.json").read_text()) | {"rehearse": "False"}
-        (tmp_path / "home" / name / "sitting.json").write_text(json.dumps(about))
+        about = files.read_json(home / name / "sitting.json", dict) | {"rehearse": "False"}
+        files.write_json(tmp_path / "home" / name / "sitting.json", about)
     home = tmp_path / "home"
     assert main(["record", str(home / "embedded"), "--as", "card"]) == 0
     frame = recorded.load("gpu_embedded.kept")
@@ -172,7 +173,7 @@ def test_a_recording_can_be_read_like_any_other(home, tmp_path, monkeypatch):
     assert manifest["finished"] and manifest["command"] == "python tests/gpu embedded"
     assert (tmp_path / "card" / "figures" / "gpu_embedded.sheet.png").exists()
     assert main(["record", str(home / "embedded"), "--as", "card"]) == 0  # anew
-    with pytest.raises(Problem, match="recording of something else"):
+    with pytest.raises(Problem, match="keeps what `python tests/gpu embedded` has made"):
         record.record(home / "cifar-ssl", "card")
     monkeypatch.setattr(recorded, "sources_code", lambda sources: "another")
     assert recorded.load("gpu_embedded.kept").changed.all()

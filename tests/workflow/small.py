@@ -35,7 +35,9 @@ above = {"02_left": ["01_first"], "03_right": ["01_first"], "04_last": ["02_left
 texts = [(here / "tables" / f"{other}.sum.csv").read_text() for other in above]
 total = value + sum(float(text.split(",")[-1]) for text in texts)
 files.write_bytes(here / "tables" / f"{name}.sum.csv", f"total,{total}".encode())
-note = {"text": "The <sum>", "job": name, "provenance": {"commit": "c", "hardware": "h", "time": "t"}}
+parameters = {"profile": profile, "value": value, "pause": pause, "fail": fail, "retrain": retrain}
+note = {"text": "The <sum>", "job": name, "notebook": name, "parameters": parameters, "order": 0, "runs": [], "files": {}}
+note["provenance"] = {"commit": "c", "hardware": "h", "time": "t"}
 files.write_json(here / "tables" / f"{name}.sum.json", note)
 """
 

@@ -17,6 +17,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from small import REPOSITORY, WORK, Laboratory  # noqa: E402 (beside this file)
 
+from synpos_lib.core import files  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
 
@@ -108,7 +110,7 @@ def test_what_was_made_by_hand_with_other_parameters_is_made_anew(laboratory):
     here = laboratory.outputs / "small"
     note = here / "tables" / "04_last.sum.json"
     theirs = json.loads((here / "jobs" / "04_last.json").read_text())["parameters"] | {"value": 7.0}
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))
+    files.write_json(note, files.read_json(note, dict) | {"parameters": theirs})
     output = laboratory.run("small", "--dry-run").stdout
     assert "04_last: runs, tables/04_last.sum.json was made by hand with other parameters" in output
     assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
@@ -144,7 +146,7 @@ def test_after_retrain_a_plain_start_finds_everything_finished(laboratory):
     note, mark = (here / kind for kind in ("tables/01_first.sum.json", "jobs/01_first.json"))
     theirs = json.loads(mark.read_text())["parameters"]
     assert theirs["retrain"] is True
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"parameters": theirs}))  # as our notebooks' notes say
+    files.write_json(note, files.read_json(note, dict) | {"parameters": theirs})  # as our notebooks' notes say
     output = laboratory.run("small", "--dry-run").stdout
     assert (
         "01_first: finished" in output and "02_left: runs, it builds on 01_first, which has run again since" in output

@@ -4,6 +4,7 @@ import csv
 import time
 
 import pytest
+from jobs import write_mark
 
 from synpos_lib.core import files
 from synpos_lib.lab import recorded
@@ -108,9 +109,9 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
     assert printed() == "[1/3] a … learning: 3 of 9, 6.0 min left\n"
     output.write("\n")
     assert printed() == "", "nothing new"
-    files.write_json(tmp_path / "jobs" / "a.json", {"id": "1", "seconds": 30.0})
+    write_mark(tmp_path / "jobs" / "a.json", id="1", seconds=30.0)
     assert printed() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
-    files.write_json(tmp_path / "jobs" / "b.json", {"id": "2", "seconds": 30.0})
+    write_mark(tmp_path / "jobs" / "b.json", id="2", seconds=30.0)
     assert printed() == "[2/3] b done in 30 s; 1 left, time: unknown\n"
 
 

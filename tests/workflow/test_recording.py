@@ -80,8 +80,8 @@ def test_recorded_costs_are_found_by_the_planner(folder):
 def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
     mark = folder / "outputs" / "p" / "jobs" / "01_a.json"
     theirs = {"profile": "p", "retrain": True}
-    files.write_json(mark, files.read_json(mark) | {"parameters": theirs})
-    manifest = files.read_json(recording.record("p", "laptop") / "manifest.json")
+    files.write_json(mark, files.read_json(mark, dict) | {"parameters": theirs})
+    manifest = files.read_json(recording.record("p", "laptop") / "manifest.json", dict)
     assert manifest["jobs"]["01_a"]["parameters"] == theirs
     costs = planner.costs([step.job for step in workflow.plan("p").values()], [])
     assert costs["01_a"].seconds is None and costs["02_b"].seconds == 2.5
@@ -89,7 +89,7 @@ def test_what_a_retrained_job_cost_is_not_what_it_costs_without(folder):
 
 def test_a_job_that_found_its_training_done_says_nothing_of_what_it_costs(folder):
     here = folder / "outputs" / "p"
-    mark = files.read_json(here / "jobs" / "01_a.json")
+    mark = files.read_json(here / "jobs" / "01_a.json", dict)
     files.write_json(here / "jobs" / "01_a.json", mark | {"seconds": -1.0})  # less than its run took
     recording.record("p", "laptop")
     assert list(pd.read_csv(folder / "recorded" / "laptop" / "timings.csv").job) == ["02_b"]
@@ -99,7 +99,7 @@ def test_rows_are_marked_when_code_that_computes_has_changed(folder):
     work, drawing = "from synpos_lib.data import scenes\nfish = scenes.render(4)", "nb.figure(fish, color='red')"
     write_notebook(folder, "01_a", work, drawing)
     mark = folder / "outputs" / "p" / "jobs" / "01_a.json"
-    files.write_json(mark, files.read_json(mark) | {"code": workflow.job_fingerprint("01_a", {})})
+    files.write_json(mark, files.read_json(mark, dict) | {"code": workflow.job_fingerprint("01_a", {})})
     recording.record("p", "laptop")
     rows = recorded.load("02_b.scores")
     assert list(rows.value) == [0.25] and list(rows.recorded) == ["laptop"] and not rows.changed.any()
@@ -148,7 +148,7 @@ def test_recordings_of_the_repository_are_whole():
     found = sorted((runtime.REPOSITORY / "outputs" / "recorded").glob("*/manifest.json"))
     assert [path.parent.name for path in found] == ["cifar-cpu", "quick"]
     for path in found:
-        manifest = files.read_json(path)
+        manifest = recorded.read_manifest(path.parent)
         for kind in ("tables", "figures"):
             for name, about in manifest[kind].items():
                 assert files.sha256(path.parent / kind / name) == about["sha256"], name

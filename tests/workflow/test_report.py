@@ -1,13 +1,14 @@
 """The report: claims gathered from what notebooks kept, verified; broken results are refused with one sentence."""
 
-import json
 import re
 import shutil
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from jobs import write_mark
 
+from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import open_run
 from synpos_lib.lab import notebook, parameters
@@ -190,11 +191,13 @@ def test_a_table_that_was_touched_stops_the_report_and_is_set_aside(folder):
 
 
 def test_results_that_an_earlier_plan_left_are_not_gathered(folder):
-    (folder / "plan.json").write_text(json.dumps({"jobs": {"08_linear_and_knn": {}, "09_transfer": {}}}))
+    entry = {"parameters": {}, "after": [], "waits_for": [], "seconds": None, "memory_mb": None, "disk_mb": None}
+    jobs = {name: {"notebook": name, "basis": "", **entry} for name in ("08_linear_and_knn", "09_transfer")}
+    files.write_json(folder / "plan.json", {"profile": "p", "threads": 1, "jobs": jobs})
     assert {note["job"] for note in report.notes(folder)} == {"08_linear_and_knn"}
     (folder / "jobs").mkdir(exist_ok=True)
     for job, seconds in {"08_linear_and_knn": 60.0, "07_ssl_training-seed=9": 36_000.0}.items():
-        (folder / "jobs" / f"{job}.json").write_text(json.dumps({"notebook": job[:6], "seconds": seconds}))
+        write_mark(folder / "jobs" / f"{job}.json", notebook=job[:6], seconds=seconds)
     assert report.cost(folder).seconds.tolist() == [60.0]
     (folder / "jobs" / "08_linear_and_knn.json").unlink()
     message = report.caveats(folder)

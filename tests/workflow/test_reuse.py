@@ -36,16 +36,15 @@ settings = training.TrainingConfig(unet=unet, steps=1, batch=8)
 training.train(runtime.outputs() / "p" / "runs" / "diffusion", catalog.load("scenes", n=16), settings)
 """
 EXECUTE = """
-from synpos_lib.core import files
+import jobs
 from synpos_lib.lab import parameters
 from synpos_lib.workflow import graph
 
 for step in graph.plan("p").values():
     print(f"job {step.name}: {step.reason or 'finished'}")
     exec("\\n".join(parameters.code_cells(step.job.notebook)), dict(step.job.parameters))
-    mark = {"id": step.name, "seconds": 1, "parameters": step.job.parameters, "code": step.code}
-    mark |= {"files": [], "after": {name: name for name in step.after}}
-    files.write_json(graph.folder("p") / "jobs" / f"{step.name}.json", mark)
+    about = {"parameters": step.job.parameters, "code": step.code, "after": {name: name for name in step.after}}
+    jobs.write_mark(graph.folder("p") / "jobs" / f"{step.name}.json", id=step.name, **about)
 """
 RUNS = {"store", "simclr", "clsp-simclr", "byol", "diffusion"}
 TRAININGS = {"01_train-method=simclr", "01_train-method=clsp-simclr", "01_train-method=byol"}
@@ -67,7 +66,7 @@ class House:
         methods = {"method": ["simclr", "clsp-simclr", "byol"]}
         (notebooks / "profiles" / "p.yaml").write_text(json.dumps({"01_train": methods, "02_diffuse": {}}))
         self.places = {
-            "PYTHONPATH": str(folder),
+            "PYTHONPATH": os.pathsep.join((str(folder), str(Path(__file__).parents[1]))),
             "SYNPOS_NOTEBOOKS": str(notebooks),
             "SYNPOS_OUTPUTS": str(folder / "o"),
         }
