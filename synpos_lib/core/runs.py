@@ -192,19 +192,21 @@ def _lock(lock: TextIO, kind: int) -> None:
 
 
 def _is_done(folder: Path, config: dict[str, Any]) -> bool:
-    path = folder / "config.json"
-    return path.exists() and read_config(folder) == config and (folder / "done.json").exists()
+    return _try_config(folder) == config and (folder / "done.json").exists()
+
+
+def _try_config(folder: Path) -> dict[str, Any] | None:
+    """The configuration of a run, or nothing: it is missing, or was damaged and is set aside."""
+    with contextlib.suppress(Problem):
+        return read_config(folder) if (folder / "config.json").exists() else None
+    return None
 
 
 def _make_room(folder: Path, config: dict[str, Any]) -> None:
     """Move a run of another configuration aside; then move this one back, if it was moved aside once, or start it."""
-    path, reason = folder / "config.json", ""
-    if not path.exists():
-        if any(not file.name.startswith(".") for file in folder.glob("*")):
-            reason = "its configuration is lost"
-    elif (before := read_config(folder)) != config:
-        reason = _differences(before, config)
-    if reason:
+    before = _try_config(folder)
+    if before != config and any(not path.name.startswith(".") for path in folder.glob("*")):
+        reason = _differences(before, config) if before else "its configuration is lost"
         aside = files.free_name(folder.parent / ".earlier" / folder.name)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)
@@ -212,14 +214,14 @@ def _make_room(folder: Path, config: dict[str, Any]) -> None:
     if not folder.exists() and (place := _find_earlier(folder, config)):
         os.replace(place, folder)
         print(f"run '{folder.name}': moved back from {place}, same configuration and code")
-    if not path.exists():
-        files.write_json(path, config)
+    if not (folder / "config.json").exists():
+        files.write_json(folder / "config.json", config)
 
 
 def _find_earlier(folder: Path, config: dict[str, Any]) -> Path | None:
     """A run of this name and configuration that was moved aside."""
     for path in sorted(folder.parent.glob(".earlier/*/config.json")):
-        if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and read_config(path.parent) == config:
+        if re.fullmatch(re.escape(folder.name) + r"(-\d+)?", path.parent.name) and _try_config(path.parent) == config:
             return path.parent
     return None
 

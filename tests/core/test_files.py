@@ -1,9 +1,12 @@
 """Files are whole or absent, and a file that was altered is never believed."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
+from typing import NotRequired, TypedDict
 
 import pytest
 import torch
@@ -50,6 +53,120 @@ def test_a_damaged_checkpoint_is_set_aside_and_refused(tmp_path, harm):
     with pytest.raises(Problem, match="state.safetensors is damaged .* set aside as state.safetensors.damaged"):
         files.load_tensors(path)
     assert not path.exists() and (tmp_path / "state.safetensors.damaged").exists()
+
+
+def test_a_whole_checkpoint_that_nobody_here_can_have_written_is_refused(tmp_path):
+    from safetensors.torch import save
+
+    path = tmp_path / "state.safetensors"
+    for tree in ("[1", '{"x": 1}', '{"tensor": "9"}', '{"dict": 3}', '{"a": 1, "b": 2}', "[" * 100_000):
+        path.write_bytes(save({}, metadata={"tree": tree, "sha256": hashlib.sha256(tree.encode()).hexdigest()}))
+        with pytest.raises(Problem, match="is damaged"):
+            files.load_tensors(path)
+        assert not path.exists()
+
+
+def marks(path) -> dict:
+    """What a mark may hold, in every form of JSON."""
+    value = {"id": "a", "seconds": 1.5, "rows": 999, "whole": True, "none": None, "ä\ud800": "ü"}
+    value |= {"files": {"metrics.jsonl": "12ab"}, "after": ["b", "c"], "empty": {}, 3: "a number as a key"}
+    files.write_json(path, value)
+    return value
+
+
+def test_what_is_written_comes_back(tmp_path):
+    value = marks(tmp_path / "mark.json")
+    value["3"] = value.pop(3)
+    assert files.read_json(tmp_path / "mark.json", dict) == value
+
+
+def leaves(value, place=()):
+    if isinstance(value, dict | list) and value:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [leaf for key, each in pairs for leaf in leaves(each, (*place, key))]
+    return [place]
+
+
+def test_an_edit_of_any_field_is_noticed_and_the_file_set_aside(tmp_path):
+    path = tmp_path / "mark.json"
+    marks(path)
+    whole = json.loads(path.read_bytes())
+    assert len(leaves(whole)) == 12
+    for number, place in enumerate(leaves(whole), 1):
+        edited = json.loads(path.read_bytes())
+        part = edited
+        for key in place[:-1]:
+            part = part[key]
+        part[place[-1]] = "another"
+        path.write_text(json.dumps(edited))
+        with pytest.raises(Problem, match=r"mark.json is damaged \(its contents do not match their digest\)"):
+            files.read_json(path, dict)
+        assert not path.exists() and len(list(tmp_path.glob("mark.json.damaged*"))) == number, "none is overwritten"
+        marks(path)
+    path.write_text(json.dumps(whole, indent=7, sort_keys=True))  # spelling is no edit
+    assert files.read_json(path, dict)["seconds"] == 1.5
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"null", b"[]", b"3", b"\xff\xfe{}", b"[" * 100_000, b"9" * 5000, b'{"id": "a"}', b"\0" * 64]
+)
+def test_anything_else_in_place_of_a_mark_is_one_sentence(tmp_path, data):
+    path = tmp_path / "mark.json"
+    path.write_bytes(data)
+    with pytest.raises(Problem, match="mark.json is damaged .* set aside as mark.json.damaged") as caught:
+        files.read_json(path, dict)
+    assert "\n" not in str(caught.value) and not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_only_a_regular_file_is_read(tmp_path, kind):
+    path = tmp_path / "mark.json"
+    {"folder": os.mkdir, "pipe": os.mkfifo, "loop": lambda path: os.symlink(path, path)}[kind](path)
+    for read in (lambda: files.read_json(path, dict), lambda: files.load_tensors(path)):
+        with pytest.raises(Problem, match="is not a regular file|could not read|No such file"):
+            read()
+
+
+class Shape(TypedDict):
+    name: str
+    seconds: float
+    count: int
+    sure: bool
+    files: dict[str, str]
+    after: list[str]
+    memory: float | None
+    commit: NotRequired[str]
+
+
+def test_what_another_version_has_written_is_refused_with_the_field(tmp_path):
+    path = tmp_path / "mark.json"
+    good = {"name": "a", "seconds": 3, "count": 2, "sure": True, "files": {"a": "b"}, "after": [], "memory": None}
+    for more in ({}, {"commit": "c", "unknown": [1]}):
+        files.write_json(path, good | more)
+        assert files.read_json(path, Shape) == good | more
+    wrong = {"name": 3, "seconds": "3", "count": 2.5, "sure": 1, "files": {"a": 1}, "after": "ab", "memory": "x"}
+    wrong |= {"count ": None, "seconds ": True, "after ": [1], "commit": 3}
+    for field, value in wrong.items():
+        files.write_json(path, good | {field.strip(): value})
+        name = {"files": "a", "after ": "0"}.get(field, field.strip())
+        with pytest.raises(Problem, match=f"another version has written it: {name} is "):
+            files.read_json(path, Shape)
+    files.write_json(path, {"name": "a"})
+    with pytest.raises(Problem, match="it lacks after"):
+        files.read_json(path, Shape)
+
+
+def test_what_a_kill_leaves_half_written_can_be_cleared(tmp_path):
+    code = "import os, signal, sys; from pathlib import Path; from synpos_lib.core import files\n"
+    code += "os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+    code += f"files.write_bytes(Path({str(tmp_path / 'x.json')!r}), b'abc')"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / ".keep").write_text("not ours")
+    files.clear_parts(tmp_path, age=60)
+    assert len(list(tmp_path.iterdir())) == 2, "it may be under way"
+    files.clear_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".keep"]
 
 
 WRITER = """

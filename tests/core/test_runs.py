@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -184,6 +185,79 @@ def test_a_finished_run_whose_metrics_were_touched_is_not_believed(tmp_path, har
         read_run(tmp_path / "run")
     with pytest.raises(Problem, match="not finished"):
         read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("harm", ["deleted", "torn", "edited"])
+@pytest.mark.parametrize("state", ["half done", "finished"])
+def test_a_run_whose_configuration_is_lost_is_kept_aside_and_never_continued(tmp_path, capsys, harm, state):
+    with open_run(tmp_path / "run", {"rate": 0.1}) as run:
+        run.log(step=1)
+        run.save({"x": torch.ones(1)})
+        if state == "finished":
+            run.finish(loss=0.5)
+    config = tmp_path / "run" / "config.json"
+    text = config.read_text()
+    config.write_text({"deleted": "", "torn": text[:9], "edited": text.replace("0.1", "0.9")}[harm])
+    if harm == "deleted":
+        config.unlink()
+    with open_run(tmp_path / "run", {"rate": 0.9}) as run:  # at the first start
+        assert not run.done and run.load() is None and run.metrics() == []
+    assert "not reused, since its configuration is lost (kept in" in capsys.readouterr().out
+    assert (tmp_path / ".earlier" / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path):
+    for rate in (0.1, 0.9):
+        with open_run(tmp_path / str(rate), {"rate": rate}) as run:
+            run.save({"x": torch.ones(1)})
+    shutil.copy(tmp_path / "0.1" / "checkpoint.safetensors", tmp_path / "0.9" / "checkpoint.safetensors")
+    with (
+        pytest.raises(Problem, match="belongs to a run of another configuration"),
+        open_run(tmp_path / "0.9", {"rate": 0.9}) as run,
+    ):
+        run.load()
+    with open_run(tmp_path / "0.9", {"rate": 0.9}) as run:
+        assert run.load() is None
+
+
+@pytest.mark.parametrize(
+    "old, new", [("0.5", "0.99"), ('"metrics.jsonl"', '"x"'), ("weights", "w"), ('"rate": 1', '"rate": 2')]
+)
+def test_an_edited_mark_is_not_believed(tmp_path, old, new):
+    with open_run(tmp_path / "run", {"rate": 1}) as run:
+        run.log(step=1)
+        run.finish(accuracy=0.5, weights="abc", rate=1)
+    mark = tmp_path / "run" / "done.json"
+    for read in (lambda: read_run(tmp_path / "run"), lambda: open_run(tmp_path / "run", {"rate": 1}).__enter__()):
+        whole = mark.read_text()
+        assert whole.count(old) == 1
+        mark.write_text(whole.replace(old, new))
+        with pytest.raises(Problem, match="done.json is damaged .*digest"):
+            read()
+        mark.write_text(whole)
+    assert read_run(tmp_path / "run").results["accuracy"] == 0.5
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_no_litter(tmp_path):
+    def until_killed(folder):
+        with open_run(folder, {}) as run:
+            os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+            run.save({"x": torch.ones(1000)})
+
+    assert children.outcome(until_killed, tmp_path / "run")[0] == -signal.SIGKILL
+    assert list((tmp_path / "run").glob(".checkpoint*"))
+    with open_run(tmp_path / "run", {}):
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_a_line_that_cannot_be_read_is_dropped(tmp_path):
+    with open_run(tmp_path / "run", {}) as run:
+        run.log(step=1)
+        run.log(step=2)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    metrics.write_bytes(b"\xff\n[]\n" + metrics.read_bytes().replace(b'"step": 1', b'"step": \xff'))
+    with open_run(tmp_path / "run", {}) as run:
+        assert run.metrics() == [{"step": 2}]
 
 
 def test_a_checkpoint_whose_metrics_are_gone_is_not_continued(tmp_path):
