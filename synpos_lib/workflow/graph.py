@@ -156,7 +156,7 @@ def lock_profile(profile: str) -> Iterator[int]:
     """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
     folder(profile).mkdir(parents=True, exist_ok=True)
     with (folder(profile) / ".lock").open("w", encoding="utf-8") as lock:
-        for _ in range(30):  # a killed run takes a moment to be gone
+        for _ in range(100):  # a killed run takes seconds to be gone where the machine is busy
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -207,8 +207,14 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     log, place = here / "snakemake.log", marks.start_folder(here)
     shutil.rmtree(place, ignore_errors=True)  # of a start that was killed
     (place / "tmp").mkdir(parents=True)
-    for part in (here, *(here / name for name in ("jobs", "notebooks", "figures", "tables"))):
-        files.clear_parts(part, age=60.0)  # a notebook in JupyterLab may be writing one
+    for part, age in (
+        (here, 0),
+        (here / "jobs", 0),
+        (here / "notebooks", 0),
+        (here / "figures", 60),
+        (here / "tables", 60),
+    ):
+        files.clear_parts(part, age)  # into the last two, a notebook in JupyterLab may be writing
     for old in [*here.glob("jobs/*.running"), *here.glob("jobs/*.failed")]:
         old.unlink()
     command = [sys.executable, "-m", "snakemake", *(step.name for step in waiting)]

@@ -238,13 +238,14 @@ def test_an_edited_mark_is_not_believed(tmp_path, old, new):
     assert read_run(tmp_path / "run").results["accuracy"] == 0.5
 
 
-def test_a_kill_while_a_checkpoint_is_written_leaves_no_litter(tmp_path):
-    def until_killed(folder):
-        with open_run(folder, {}) as run:
-            os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
-            run.save({"x": torch.ones(1000)})
+def save_until_killed(folder):
+    with open_run(folder, {}) as run:
+        os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+        run.save({"x": torch.ones(1000)})
 
-    assert children.outcome(until_killed, tmp_path / "run")[0] == -signal.SIGKILL
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_no_litter(tmp_path):
+    assert children.outcome(save_until_killed, tmp_path / "run")[0] == -signal.SIGKILL
     assert list((tmp_path / "run").glob(".checkpoint*"))
     with open_run(tmp_path / "run", {}):
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]

@@ -37,7 +37,8 @@ total = value + sum(float(text.split(",")[-1]) for text in texts)
 files.write_bytes(here / "tables" / f"{name}.sum.csv", f"total,{total}".encode())
 parameters = {"profile": profile, "value": value, "pause": pause, "fail": fail, "retrain": retrain}
 note = {"text": "The <sum>", "job": name, "notebook": name, "parameters": parameters, "order": 0, "runs": []}
-note |= {"files": {}, "provenance": {"commit": "c", "hardware": "h", "time": "t"}}
+digests = {f"{name}.sum.csv": files.sha256(here / "tables" / f"{name}.sum.csv")}
+note |= {"files": digests, "provenance": {"commit": "c", "hardware": "h", "time": "t"}}
 files.write_json(here / "tables" / f"{name}.sum.json", note)
 """
 

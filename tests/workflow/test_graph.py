@@ -106,6 +106,39 @@ def test_a_lost_or_damaged_result_is_made_again(laboratory):
     assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
 
 
+def test_an_edited_table_and_an_edited_note_are_made_anew(laboratory):
+    here = laboratory.outputs / "small"
+    for name, old, new in (("sum.csv", "total,", "total,1"), ("sum.json", "The <sum>", "The <difference>")):
+        path = here / "tables" / f"04_last.{name}"
+        path.write_text(path.read_text().replace(old, new))
+        output = laboratory.run("small", "--dry-run").stdout
+        assert "04_last: runs, tables/04_last.sum.json or what it describes was damaged" in output
+        assert laboratory.run("small").returncode == 0 and laboratory.ran() == ["04_last"]
+        assert path.with_name(path.name + ".damaged").exists()
+    assert "0 of 4 jobs would run" in laboratory.run("small", "--dry-run").stdout
+
+
+def test_no_start_leaves_litter_however_it_ends(laboratory):
+    temporary = laboratory.outputs / "tmp"
+    temporary.mkdir()
+    places = {"TMPDIR": str(temporary), "JUPYTER_RUNTIME_DIR": str(temporary / "runtime")}
+    for kill in (signal.SIGINT, signal.SIGKILL, None):
+        (laboratory.outputs / "small" / "jobs" / "01_first.json").unlink(missing_ok=True)
+        laboratory.profile(_01_first={"pause": 1.5 if kill else 0.0})
+        process = subprocess.Popen(laboratory.command("small"), env=laboratory.environment | places, cwd="/")
+        running = laboratory.outputs / "small" / "jobs" / "01_first.running"
+        while kill and not running.exists():
+            time.sleep(0.05)
+        if kill:
+            time.sleep(1)
+            process.send_signal(kill)
+        process.wait(120)
+    time.sleep(1)  # a killed kernel takes a moment to be gone
+    assert process.returncode == 0
+    found = [path for path in laboratory.outputs.rglob("*") if path.name.endswith(".part") or path.name == ".start"]
+    assert found == [] and [path for path in temporary.rglob("*") if path.is_file()] == []
+
+
 def test_what_was_made_by_hand_with_other_parameters_is_made_anew(laboratory):
     here = laboratory.outputs / "small"
     note = here / "tables" / "04_last.sum.json"

@@ -1,6 +1,9 @@
 """A finished profile is recorded whole, an unfinished or edited one not; rows know when their code has changed."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -142,6 +145,58 @@ def test_what_is_unfinished_or_was_touched_is_not_recorded(folder, spoil, messag
     with pytest.raises(Problem, match=message):
         recording.record("p", "laptop")
     assert not (folder / "recorded").exists()
+
+
+def everything(folder) -> dict:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_recording_of_something_else_is_never_replaced(folder):
+    target = recording.record("p", "laptop")
+    before = everything(folder / "recorded")
+    (folder / "profiles" / "q.yaml").write_text("01_a: {}\n")
+    shutil.copytree(folder / "outputs" / "p", folder / "outputs" / "q")
+    mark = folder / "outputs" / "q" / "jobs" / "01_a.json"
+    files.write_json(mark, files.read_json(mark, dict) | {"parameters": {"profile": "q"}})
+    for note in folder.glob("outputs/q/*/01_a.*.json"):
+        files.write_json(note, files.read_json(note, dict) | {"parameters": {"profile": "q"}})
+    with pytest.raises(Problem, match=r"keeps what `./run_all.sh p` has made: choose another name"):
+        recording.record("q", "laptop")
+    assert everything(folder / "recorded") == before
+    (target / "manifest.json").unlink()  # no recording: perhaps somebody's own files
+    with pytest.raises(Problem, match="keeps what `something else` has made"):
+        recording.record("p", "laptop")
+
+
+@pytest.mark.parametrize("step", ["fill", "away", "in"])
+def test_a_kill_while_a_recording_is_replaced_loses_neither(folder, monkeypatch, step):
+    recording.record("p", "laptop")
+    before, replace = everything(folder / "recorded"), os.replace
+    kills = {"fill": "timings.csv", "away": "laptop"}
+
+    def until_killed(source, target):
+        if Path(target).name == kills.get(step):
+            raise KeyboardInterrupt
+        replace(source, target)
+        if step == "in" and Path(target).parent.name == ".old":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            recording.record("p", "laptop")
+    kept = {name.replace("/.old/", "/"): data for name, data in everything(folder / "recorded").items()}
+    assert before.items() <= kept.items()
+    recording.record("p", "laptop")
+    assert everything(folder / "recorded").keys() == before.keys(), "no litter"
+
+
+def test_an_edited_manifest_is_refused_and_stays_where_it_is(folder):
+    manifest = recording.record("p", "laptop") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seconds": 5.0', '"seconds": 4.0'))
+    with pytest.raises(Problem, match="manifest.json is damaged .*git checkout"):
+        recorded.load("02_b.scores")
+    assert manifest.exists()
 
 
 def test_recordings_of_the_repository_are_whole():
