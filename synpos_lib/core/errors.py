@@ -7,6 +7,9 @@ from collections.abc import Iterable
 class Problem(ValueError):
     """A problem that the reader can solve; the command line shows its one sentence without a traceback."""
 
+    def __init__(self, sentence: str):
+        super().__init__(" ".join(sentence.split()))  # on one line, whatever names and values it quotes
+
 
 def suggest(word: object, options: Iterable[object]) -> str:
     """The end of an error about an unknown name: the nearest known one, else all of them."""

@@ -6,6 +6,7 @@ can compute them too.
 
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import re
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
@@ -63,8 +64,9 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
 
 def read_json(path: Path, shape: type[Shape]) -> Shape:
     """What `write_json` has written, as a `TypedDict` says; a damaged, edited or foreign file is set aside."""
+    data = read_bytes(path)
     try:
-        return parse_json(_contents(path), shape)
+        return parse_json(data, shape)
     except ValueError as error:
         raise damaged(path, error) from error
 
@@ -109,18 +111,26 @@ def misfit(value: Any, shape: Any, name: str = "it") -> str:
 
 def sha256(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _contents(path: Path) -> bytes:
-    """The bytes of a regular file; whatever else lies in its place is set aside."""
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file."""
+    with _open(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[io.BufferedReader]:
+    """A regular file to read; whatever else lies in its place is set aside, unread, since a pipe never ends."""
     try:
-        if stat.S_ISREG(path.stat().st_mode):
-            return path.read_bytes()
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise damaged(path, "it is not a regular file")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise Problem(f"could not read {path}: {error.strerror}; make it readable, or remove it") from error
-    raise damaged(path, "it is not a regular file")
 
 
 def damaged(path: Path, reason: object) -> Problem:
@@ -154,7 +164,7 @@ def load_tensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data = _contents(path)  # once: a run that is under way may put a newer file in its place meanwhile
+    data = read_bytes(path)  # once: a run that is under way may put a newer file in its place meanwhile
     try:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]

@@ -29,7 +29,7 @@ class Mark(TypedDict):
 
     results: dict[str, Any]
     seconds: float
-    provenance: dict[str, Any]
+    provenance: runtime.Provenance
     files: dict[str, str]  # with their digests
 
 
@@ -65,7 +65,7 @@ class Run:
                     files.damaged(path, change)  # set aside too, or the next start would load it
                 raise files.damaged(self._done, f"{name} {change}, so its results cannot be believed")
         self.results = {"seconds": mark["seconds"], **mark["results"]}
-        self.provenance = mark["provenance"]
+        self.provenance = dict(mark["provenance"])
         self.weights = mark["files"].get(self._checkpoint.name)
 
     def add_seconds(self, seconds: float) -> None:
@@ -82,7 +82,7 @@ class Run:
         return [row for line in self._lines() if (row := _row(line))]
 
     def _lines(self) -> list[str]:
-        lines = self._metrics.read_bytes().decode(errors="replace") if self._metrics.exists() else ""
+        lines = files.read_bytes(self._metrics).decode(errors="replace") if self._metrics.exists() else ""
         return lines.splitlines()
 
     def save(self, state: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     import torch
@@ -199,7 +199,25 @@ def hardware() -> str:
     return f"{name}, {cores} cores"
 
 
-def provenance() -> dict[str, Any]:
+class Origin(TypedDict):
+    """The code, machine and time of a result."""
+
+    commit: str
+    hardware: str
+    time: str
+
+
+class Provenance(Origin):
+    """All that a result may depend on beside its configuration."""
+
+    python: str
+    versions: dict[str, str]
+    instructions: str
+    precision: str
+    threads: int
+
+
+def provenance() -> Provenance:
     """The origin of a result: commit, versions, hardware, precision, time."""
     import torch
 

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from synpos_lib.core import files, fingerprint, runtime
 from synpos_lib.core.errors import Problem
@@ -28,21 +28,33 @@ MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
 _MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
 
 
+class Result(TypedDict):
+    """A recorded table or figure; of one that no notebook made, the files of code that did."""
+
+    notebook: str | None
+    sources: NotRequired[list[str]]
+    sha256: str
+    code: str
+    made: str
+    hardware: str
+
+
 class Manifest(TypedDict):
     """What was recorded, how it was made, and the digest of each file."""
 
     profile: str
     command: str
-    tables: dict[str, dict[str, Any]]
-    figures: dict[str, dict[str, Any]]
+    tables: dict[str, Result]
+    figures: dict[str, Result]
     jobs: dict[str, dict[str, Any]]
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a recording; it is committed, so a damaged one stays where it is."""
     path = folder / "manifest.json"
+    data = files.read_bytes(path)
     try:
-        return files.parse_json(path.read_bytes(), Manifest)
+        return files.parse_json(data, Manifest)
     except ValueError as error:
         raise Problem(f"{path} is damaged ({error}): restore it, for example with git checkout") from error
 
@@ -82,7 +94,7 @@ def load(table: str) -> "pd.DataFrame":
         data = path.parent / "tables" / f"{table}.csv"
         if not data.exists() or files.sha256(data) != about["sha256"]:
             raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
-        code = results_code(about["notebook"]) if about["notebook"] else sources_code(about["sources"])
+        code = results_code(about["notebook"]) if about["notebook"] else sources_code(about.get("sources", []))
         marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"]}
         parts.append(pd.read_csv(data).assign(**marks, changed=about["code"] != code))
     filled = [part for part in parts if len(part)]

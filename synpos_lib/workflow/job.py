@@ -91,7 +91,8 @@ def _one_line(text: str) -> str:
 def _mark(here: Path, job: marks.Entry, name: str, code: str, start: float) -> marks.Mark:
     """The done-mark; results that this job wrote earlier and no longer writes are removed."""
     results = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
-    provenance = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": time.strftime("%FT%T%z")}
+    now = time.strftime("%FT%T%z")
+    provenance: runtime.Origin = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": now}
     for path, note in marks.notes(here).items():
         if note["job"] != name:
             continue

@@ -9,7 +9,7 @@ import contextlib
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
-from synpos_lib.core import files
+from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
 
 Shape = TypeVar("Shape")
@@ -27,7 +27,7 @@ class Mark(TypedDict):
     code: str
     after: dict[str, str]  # the ids of the jobs that it was built on
     files: list[str]  # results, and the done-marks of runs
-    provenance: dict[str, Any]
+    provenance: runtime.Origin
 
 
 class Entry(TypedDict):
@@ -61,7 +61,7 @@ class Note(TypedDict):
     order: int
     runs: list[str]
     files: dict[str, str]  # with their digests
-    provenance: dict[str, Any]
+    provenance: runtime.Provenance
 
 
 class Running(TypedDict):

@@ -17,7 +17,7 @@ from typing import cast
 import jinja2
 
 from synpos_lib.core import files, runtime
-from synpos_lib.lab.parameters import REPORT
+from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
 from synpos_lib.workflow import marks
 
 # A grammar that jsonschema loads for a second and never needs here.
@@ -186,8 +186,8 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
         return str(path.relative_to(here)) if path.exists() else ""
 
     page, mark = here / "notebooks" / f"{name}.html", marks.try_read(marks.path(here, name), marks.Mark)
-    cells = _cells(page.with_suffix(".ipynb")) if page.with_suffix(".ipynb").exists() else []
-    titles = [cell["text"] for cell in cells if cell["text"].startswith("# ")]  # papermill puts a cell before an error
+    notebook = name.split("-")[0]
+    title = "".join(read_notebook(notebook)["cells"][0]["source"]) if notebook in notebook_names() else ""
     status = "not finished"
     if mark:
         origin = mark["provenance"]
@@ -199,7 +199,7 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
     ]
     return {
         "name": name,
-        "question": titles[0].splitlines()[0].lstrip("# ") if titles else "",
+        "question": title.partition("\n")[0].lstrip("# "),
         "page": place(page),
         "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,

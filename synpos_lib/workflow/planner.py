@@ -8,8 +8,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from synpos_lib.core import runtime
+from synpos_lib.core import files, runtime
+from synpos_lib.core.errors import Problem
 from synpos_lib.lab import recorded
 from synpos_lib.workflow.marks import Entry, Mark
 from synpos_lib.workflow.profiles import Job
@@ -83,18 +85,30 @@ def _recordings(here: dict[tuple[str, str], float]) -> dict[tuple[str, str], Cos
     """The recorded cost of every job, by its name and the digest of its parameters, scaled to this machine."""
     costs: dict[tuple[str, str], Cost] = {}
     for path in sorted(recorded.FOLDER.glob("*/timings.csv")):
-        with path.open(encoding="utf-8") as file:
-            rows = {(row["job"], row["parameters"]): row for row in csv.DictReader(file)}
-        there = {key: float(row["seconds"]) for key, row in rows.items()}
+        there = _timings(path)
         ratio, comparison = 1.0, "not scaled to this machine"
         if both := here.keys() & there.keys():
-            ratio = sum(here[key] for key in both) / sum(there[key] for key in both)
+            ratio = sum(here[key] for key in both) / sum(there[key][0] for key in both)
             comparison = f"times {ratio:.2f} as of {len(both)} jobs finished here"
-        for key, row in rows.items():
-            memory, disk = (float(row[name]) if row[name] else None for name in TIMINGS[2:4])
-            cost = Cost(there[key] * ratio, memory, disk, f"recorded on {row['hardware']}, {comparison}")
+        for key, (seconds, memory, disk, hardware) in there.items():
+            cost = Cost(seconds * ratio, memory, disk, f"recorded on {hardware}, {comparison}")
             costs.setdefault(key, cost)
     return costs
+
+
+def _timings(path: Path) -> dict[tuple[str, str], tuple[float, float | None, float | None, str]]:
+    """The seconds, memory, disk and hardware of each job in a recording, by its name and parameters."""
+    data = files.read_bytes(path)
+    try:
+        timings = {}
+        for row in csv.DictReader(data.decode().splitlines()):
+            memory, disk = (float(row[name]) if row[name] else None for name in TIMINGS[2:4])
+            timings[row["job"], row["parameters"]] = float(row["seconds"]), memory, disk, row["hardware"]
+            if not float(row["seconds"]) > 0:
+                raise ValueError(f"{row['job']} took {row['seconds']} s")
+        return timings
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise Problem(f"{path} is damaged ({error}): restore it, for example with git checkout") from error
 
 
 def _covering(values: list[float | None], words: Callable[[list[float]], str]) -> str:

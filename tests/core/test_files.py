@@ -239,3 +239,25 @@ def test_whoever_reads_a_file_goes_on_reading_the_old_one(tmp_path):
 def test_a_safe_name_keeps_what_file_names_may_hold():
     assert files.safe_name("ssl-scenes-clsp-simclr-w=0.1+b_2-seed0") == "ssl-scenes-clsp-simclr-w=0.1+b_2-seed0"
     assert files.safe_name("folder:/data/my birds") == "folder_data_my_birds"
+
+
+def test_what_is_no_regular_file_is_set_aside_unread(tmp_path):
+    for name, read in {"a": files.sha256, "b": files.read_bytes, "c": lambda path: files.read_json(path, dict)}.items():
+        os.mkfifo(tmp_path / name)  # which nobody ever writes to
+        with pytest.raises(
+            Problem, match=rf"{name} is damaged \(it is not a regular file\); it was set aside as {name}.d"
+        ):
+            read(tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == [f"{name}.damaged"]
+        (tmp_path / f"{name}.damaged").unlink()
+
+
+def test_what_cannot_be_read_stays_where_it_is(tmp_path):
+    (tmp_path / "x.json").symlink_to("/nonexistent/x")  # a disk that is not there today
+    with pytest.raises(Problem, match="could not read"):
+        files.read_json(tmp_path / "x.json", dict)
+    assert (tmp_path / "x.json").is_symlink()
+
+
+def test_a_problem_is_one_line_whatever_it_quotes():
+    assert str(Problem("unknown word 'a\nb' (did you mean\n 'ab'?)")) == "unknown word 'a b' (did you mean 'ab'?)"

@@ -38,7 +38,8 @@ files.write_bytes(here / "tables" / f"{name}.sum.csv", f"total,{total}".encode()
 parameters = {"profile": profile, "value": value, "pause": pause, "fail": fail, "retrain": retrain}
 note = {"text": "The <sum>", "job": name, "notebook": name, "parameters": parameters, "order": 0, "runs": []}
 digests = {f"{name}.sum.csv": files.sha256(here / "tables" / f"{name}.sum.csv")}
-note |= {"files": digests, "provenance": {"commit": "c", "hardware": "h", "time": "t"}}
+origin = {"commit": "c", "hardware": "h", "time": "t", "python": "p", "versions": {}, "instructions": "i"}
+note |= {"files": digests, "provenance": origin | {"precision": "p", "threads": 1}}
 files.write_json(here / "tables" / f"{name}.sum.json", note)
 """
 

@@ -199,6 +199,23 @@ def test_an_edited_manifest_is_refused_and_stays_where_it_is(folder):
     assert manifest.exists()
 
 
+def test_a_manifest_of_another_shape_is_refused(folder):
+    manifest = recording.record("p", "laptop") / "manifest.json"
+    whole = recorded.read_manifest(manifest.parent)
+    del whole["tables"]["02_b.scores.csv"]["made"]
+    files.write_json(manifest, whole)
+    with pytest.raises(Problem, match="manifest.json is damaged .*lacks made"):
+        recorded.load("02_b.scores")
+
+
+@pytest.mark.parametrize("harm", ["seconds", "2.5", "job"])
+def test_damaged_costs_are_refused_by_name(folder, harm):
+    timings = recording.record("p", "laptop") / "timings.csv"
+    timings.write_text(timings.read_text().replace(harm, "x"))
+    with pytest.raises(Problem, match="timings.csv is damaged .*git checkout"):
+        workflow.plan("p")
+
+
 def test_recordings_of_the_repository_are_whole():
     found = sorted((runtime.REPOSITORY / "outputs" / "recorded").glob("*/manifest.json"))
     assert [path.parent.name for path in found] == ["cifar-cpu", "quick"]

@@ -223,6 +223,22 @@ def test_measured_in_names_notebooks():
     assert named <= set(parameters.notebook_names())
 
 
+def test_a_note_without_its_whole_origin_is_refused(folder):
+    path = folder / "tables" / "11_mixdiff.claims.json"
+    note = files.read_json(path, dict)
+    del note["provenance"]["versions"]
+    files.write_json(path, note)
+    with pytest.raises(Problem, match="11_mixdiff.claims.json is damaged .*lacks versions"):
+        report.origins(folder)
+
+
+def test_the_index_does_without_an_executed_notebook_that_was_damaged(folder):
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "13_report.html").write_text("")
+    (folder / "notebooks" / "13_report.ipynb").write_bytes(b"{")
+    assert "Read the report" in pages.write_index("p", folder, ["13_report"]).read_text()
+
+
 def test_the_index_opens_the_report_and_folds_many_jobs_away(folder):
     jobs = ["08_linear_and_knn", *(f"07_ssl_training-seed={i}" for i in range(4)), "13_report"]
     assert "Read the report" not in pages.write_index("p", folder, jobs).read_text()
