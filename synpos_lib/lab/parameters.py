@@ -178,7 +178,7 @@ def code_cells(name: str) -> list[str]:
             sources[i] = "\n".join(line for line in lines if not line.startswith(("%", "!")))
             ast.parse(sources[i])
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too many brackets
-        reason = f"{error.msg}: `{error.text}`" if isinstance(error, SyntaxError) else str(error)
+        reason = f"{error.msg}: `{error.text}`" if isinstance(error, SyntaxError) else str(error) or "it nests too deeply"
         raise Problem(f"{name} has a code cell that is not valid Python ({reason}): correct it") from error
     return sources
 
