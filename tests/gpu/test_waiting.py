@@ -113,7 +113,7 @@ def test_the_last_questions_are_answered_on_the_card():
 def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (80 * 10**9, 80 * 10**9))
     assert runtime.fits(40 * 10**9, CUDA) and not runtime.fits(41 * 10**9, CUDA)
-    assert "41.0 GB of images stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
+    assert "41.0 GB stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
     assert not runtime.fits(1, torch.device("cpu"))
 
 
