@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,19 +58,19 @@ def draw_images(whole: Images, n: int | None, seed: int) -> Images:
 
 def row_finder(whole: Tensor) -> Callable[[Tensor], Tensor]:
     """A function from images (B, 3, H, W) to their rows in the whole, (N, 3, H, W): (B,)."""
-    row = {_digest(image): i for i, image in enumerate(whole)}
+    row = {_digest(image): i for i, image in enumerate(whole.numpy())}
 
     def find(images: Tensor) -> Tensor:
         try:
-            return torch.tensor([row[_digest(image)] for image in images])
+            return torch.tensor([row[_digest(image)] for image in images.numpy()])
         except KeyError:
             raise Problem("an anchor is not among the training images: give the images that it comes from") from None
 
     return find
 
 
-def _digest(image: Tensor) -> bytes:
-    return hashlib.sha256(image.contiguous().numpy().data).digest()
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:

@@ -7,6 +7,7 @@ Anonymous memory is what the set costs; pages of mapped files are given back as 
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import tempfile
 import threading
@@ -29,8 +30,8 @@ from synpos_lib.evaluate.linear_and_knn import linear_and_knn
 from synpos_lib.train.frozen import Frozen
 from synpos_lib.train.pretrain import Config, Training, build
 
-SIDE, STEPS = 64, 6
-UNET = UNetConfig(image_size=SIDE, channels=(16, 32), attention=(), layers=1, groups=8)
+SIDE, STEPS = 64, 3
+UNET = UNetConfig(image_size=SIDE, channels=(8, 16), attention=(), middle_attention=False, layers=1, groups=4)
 
 
 class Noise:
@@ -47,11 +48,11 @@ class Noise:
         return list(np.random.default_rng(rows.start).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8))
 
 
-def load(folder: Path, n: int) -> Images:
+def load(folder: Path, n: int, cache: Path | None = None) -> Images:
     """n images, decoded into a cache when they are opened for the first time."""
     classes = tuple("abcdefghij")
     make = lambda: Source(Noise(n), np.arange(n) % 10, classes)  # noqa: E731
-    images, manifest = open_or_decode(folder / f"{n}.npy", make, folder / "none", "test", SIDE)
+    images, manifest = open_or_decode(cache or folder / f"{n}.npy", make, folder / "none", "test", SIDE)
     labels = torch.tensor(manifest["labels"])
     return Images(images, labels, None, classes, "noise", "test", manifest["fingerprints"]["test"])
 
@@ -67,7 +68,7 @@ def store(folder: Path, images: Images) -> torch.Tensor:
 def pretraining(method: str) -> Callable[[Path, int], object]:
     def work(folder: Path, n: int) -> None:
         images = load(folder, n)
-        config = Config(method=method, encoder="tiny", epochs=1, batch=64)
+        config = Config(method=method, encoder="tiny", epochs=1, batch=32)
         part = Training(config, images, store(folder, images) if method.startswith("clsp") else None, processes())
         part.steps = STEPS
         part.train()
@@ -77,7 +78,7 @@ def pretraining(method: str) -> Callable[[Path, int], object]:
 
 def diffusion(folder: Path, n: int) -> None:
     with tempfile.TemporaryDirectory() as place:
-        training.train(Path(place), load(folder, n), training.TrainingConfig(unet=UNET, steps=STEPS, batch=16))
+        training.train(Path(place), load(folder, n), training.TrainingConfig(unet=UNET, steps=STEPS, batch=8))
 
 
 def evaluation(folder: Path, n: int) -> None:
@@ -112,6 +113,7 @@ def memory() -> dict[str, int]:
 
 def peak(work: Callable[[], object]) -> dict[str, int]:
     """The most memory at any time during some work, above that at its start."""
+    ctypes.CDLL(None).mallopt(-3, 2**16)  # M_MMAP_THRESHOLD: what is freed goes back to the system at once
     start, stop = memory(), threading.Event()
     most = dict(start)
 
