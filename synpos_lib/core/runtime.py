@@ -74,7 +74,7 @@ def fits(size: int, where: "torch.device | str") -> bool:
     free, _ = torch.cuda.mem_get_info(where)
     if size <= DATA_SHARE * free:
         return True
-    print(f"{size / 1e9:.1f} GB of images stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
+    print(f"{size / 1e9:.1f} GB stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
     return False
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from synpos_lib.core import files
+from synpos_lib.core.arrays import mapped
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import code_fingerprint
 from synpos_lib.core.runtime import progress
@@ -101,7 +102,7 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
         manifest = files.read_json(note, dict[str, Any])
         if manifest["signature"] != signature:
             return None
-        images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))  # copy on write: the file never changes
+        images = mapped(path)
         _check(path, images, manifest)
         return images, manifest
     except (Problem, OSError, ValueError, TypeError, KeyError) as error:
@@ -158,7 +159,7 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
     n, labels = len(source.items), torch.from_numpy(np.asarray(source.labels, np.int64))
     cut = n - source.n_val
     splits = {"train": (0, cut), "val": (cut, n), "train+val": (0, n)} if part == "train" else {part: (0, n)}
-    images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
+    images = mapped(path)
     manifest = {
         "signature": signature,
         "shape": list(shape),

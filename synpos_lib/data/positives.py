@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from synpos_lib.core import runtime
+from synpos_lib.core.arrays import mapped
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged, misfit
 from synpos_lib.core.fingerprint import identity, weights_fingerprint
@@ -101,7 +101,7 @@ def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
+    return mapped(run.folder / FILE)
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:
