@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -30,6 +30,18 @@ from synpos_lib.data.images import images_fingerprint
 
 CODE = ("synpos_lib.data.decoded", "synpos_lib.data.trees")  # what decodes; if it changes, images are decoded anew
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
+
+
+class Manifest(TypedDict):
+    """What a cache file holds, and what it was made from."""
+
+    signature: str
+    shape: list[int]
+    stat: list[int]
+    splits: dict[str, list[int]]
+    fingerprints: dict[str, str]
+    classes: list[str]
+    labels: list[int]
 
 
 class Source(NamedTuple):
@@ -63,7 +75,9 @@ def _signature(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def open_or_decode(path: Path, make: Callable[[], Source], folder: Path, part: str, size: int) -> tuple[Tensor, dict]:
+def open_or_decode(
+    path: Path, make: Callable[[], Source], folder: Path, part: str, size: int
+) -> tuple[Tensor, Manifest]:
     """The images of a part from the cache file `path`, decoded first if that is missing, old or damaged."""
     signature = _signature(folder)
     with _lock(path):
@@ -93,19 +107,19 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
+def _open(path: Path, signature: str) -> tuple[Tensor, Manifest] | None:
     """The decoded images and their manifest, if they are whole and made from the files that are there now."""
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         return None
     try:
-        manifest = files.read_json(note, dict[str, Any])
+        manifest = files.read_json(note, Manifest)
         if manifest["signature"] != signature:
             return None
         images = mapped(path)
         _check(path, images, manifest)
         return images, manifest
-    except (Problem, OSError, ValueError, TypeError, KeyError) as error:
+    except (Problem, ValueError) as error:
         for file in (path, note):
             if file.exists():
                 files.damaged(file, error)
@@ -113,7 +127,7 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
         return None
 
 
-def _check(path: Path, images: Tensor, manifest: dict) -> None:
+def _check(path: Path, images: Tensor, manifest: Manifest) -> None:
     """Refuse a cache that is not what its manifest says."""
     stat = path.stat()
     if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
@@ -133,7 +147,7 @@ def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str
     }
 
 
-def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, dict]:
+def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, Manifest]:
     """Decode a part into one array file and its manifest; whole or absent, whatever happens on the way."""
     note, temporary = path.with_suffix(".json"), path.with_name(f".{path.name}.part")
     shape = (len(source.items), 3, size, size)
@@ -158,9 +172,9 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
 
     n, labels = len(source.items), torch.from_numpy(np.asarray(source.labels, np.int64))
     cut = n - source.n_val
-    splits = {"train": (0, cut), "val": (cut, n), "train+val": (0, n)} if part == "train" else {part: (0, n)}
+    splits = {"train": [0, cut], "val": [cut, n], "train+val": [0, n]} if part == "train" else {part: [0, n]}
     images = mapped(path)
-    manifest = {
+    manifest: Manifest = {
         "signature": signature,
         "shape": list(shape),
         "stat": [path.stat().st_size, path.stat().st_mtime_ns],

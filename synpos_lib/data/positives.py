@@ -6,6 +6,8 @@ It is a run: made chunk by chunk, continued after a kill, and refused when it wa
 """
 
 import hashlib
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -144,12 +146,17 @@ def _range(n: int, index: int, count: int) -> tuple[int, int]:
 def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     """The array on disk, created whole, in the format of `numpy.load`."""
     path, shape = run.folder / FILE, (n, k, 3, size, size)
-    if not path.exists():
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     try:
+        if not path.exists():
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         array = np.lib.format.open_memmap(path, mode="r+")
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a full disk is an error here, later a crash
     except ValueError as error:
         raise damaged(path, error) from error
+    except OSError as error:
+        size_mb = math.prod(shape) / 1e6
+        raise Problem(f"could not store {path} ({error.strerror}): it takes {size_mb:.0f} MB, make room") from error
     if array.shape != shape or array.dtype != np.uint8:
         raise damaged(path, f"its shape is {array.shape}, not {shape}")
     return array
