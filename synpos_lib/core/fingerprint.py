@@ -137,7 +137,7 @@ _digest = _until_edited(sha256)
 
 @_until_edited
 def _read(file: Path) -> Module:
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    tree = ast.parse(file.read_bytes(), str(file))  # a SyntaxError names the file and the line
     names, meaning = aliases(tree), _meaning(tree)  # in this order: the second changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     reexports = file.name == "__init__.py"

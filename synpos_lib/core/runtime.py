@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def outputs() -> Path:
     """The folder that all results go to (`SYNPOS_OUTPUTS`, else `outputs/` beside the library)."""
-    return Path(os.environ.get("SYNPOS_OUTPUTS", REPOSITORY / "outputs"))
+    return Path(os.environ.get("SYNPOS_OUTPUTS") or REPOSITORY / "outputs").expanduser()
 
 
 def in_batch() -> bool:

@@ -22,7 +22,7 @@ def write(folder: Path) -> list[Path]:
     for name in notebook_names():
         notebook = read_notebook(name)
         cells = notebook["cells"]
-        exercises = [cell for cell in cells if cell["id"] != "solution"]
+        exercises = [cell for cell in cells if cell.get("id") != "solution"]
         files.write_json(student / f"{name}.ipynb", notebook | {"cells": exercises})
         files.write_json(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
     return copies
@@ -34,7 +34,7 @@ def with_solution(cells: list[dict]) -> list[dict]:
     check = re.search(r"^exercises\.check_.*", code, re.MULTILINE)
     copy: list[dict] = []
     for cell in cells:
-        if cell["id"] != "solution":
+        if cell.get("id") != "solution":
             copy.append(cell)
             continue
         text = re.sub(r"</?details>|<summary>.*?</summary>", "", "".join(cell["source"]))
