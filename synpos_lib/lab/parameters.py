@@ -1,8 +1,8 @@
 """The notebooks as files: their names, code and declared parameters, and which builds on which.
 
 The comment of a parameter says which values it takes, and they are checked: `at least 1`, `at most 9`, `above 0`,
-`from 0 to 1` hold for a number and for each number of a list; a list is empty only where the comment says `empty`; a
-text is its default or a word that follows an `or`, as in `or ddim, as in the paper`.
+`from 0 to 1` hold for a number and for each number of a list; a list is empty only where the comment says `empty`, and
+has the number in `0 among them`; a text is its default or a word after an `or`, as in `or ddim, as in the paper`.
 """
 
 import ast
@@ -39,6 +39,11 @@ class Parameter:
         """The limits of its numbers, such as `("at least", 1.0)`."""
         text = re.sub(rf"\bfrom {NUMBER} to {NUMBER}", r"at least \1, at most \2", self.comment)
         return [(word, float(number)) for word, number in re.findall(rf"\b({'|'.join(LIMITS)}) {NUMBER}", text)]
+
+    @property
+    def required(self) -> list[float]:
+        """The numbers that its list has in any case."""
+        return [float(number) for number in re.findall(rf"{NUMBER} among them", self.comment)]
 
     @property
     def words(self) -> list[str]:
@@ -140,8 +145,10 @@ def check_value(name: str, value: object, parameter: Parameter, where: str) -> N
 
     if not _fits(value, parameter.default):
         raise refusal(f"{_kind(parameter.default)}, as in {parameter.default!r}", value)
-    if value == [] and "empty" not in parameter.comment:
+    if isinstance(value, list) and not value and "empty" not in parameter.comment:
         raise refusal("a list of at least one value", value)
+    if isinstance(value, list) and (missing := [n for n in parameter.required if n not in value]):
+        raise refusal(f"a list with {missing[0]:g} among its values", value)
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str) and not each.isprintable():
             raise refusal("printable text", each)
@@ -178,7 +185,9 @@ def code_cells(name: str) -> list[str]:
             sources[i] = "\n".join(line for line in lines if not line.startswith(("%", "!")))
             ast.parse(sources[i])
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: too many brackets
-        reason = f"{error.msg}: `{error.text}`" if isinstance(error, SyntaxError) else str(error) or "it nests too deeply"
+        reason = (
+            f"{error.msg}: `{error.text}`" if isinstance(error, SyntaxError) else str(error) or "it nests too deeply"
+        )
         raise Problem(f"{name} has a code cell that is not valid Python ({reason}): correct it") from error
     return sources
 
