@@ -2,7 +2,8 @@
 
 The comment of a parameter says which values it takes, and they are checked: `at least 1`, `at most 9`, `above 0`,
 `from 0 to 1` hold for a number and for each number of a list; a list is empty only where the comment says `empty`, and
-has the number in `0 among them`; a text is its default or a word after an `or`, as in `or ddim, as in the paper`.
+has the number in `0 among them`; what follows an `or` is allowed besides, as in `at least 2, or 0 for all`; a text is
+its default or such a word, as in `or ddim, as in the paper`.
 """
 
 import ast
@@ -46,10 +47,23 @@ class Parameter:
         return [float(number) for number in re.findall(rf"{NUMBER} among them", self.comment)]
 
     @property
-    def words(self) -> list[str]:
-        """The texts that it may be; none where the comment names no choice."""
-        others = re.findall(r"\bor ([\w+-]+)(?=[,;]|$| or | for )", self.comment)
-        return [self.default, *others] if isinstance(self.default, str) and others else []
+    def others(self) -> list[str]:
+        """What it may be besides: words, or a number that means something of its own."""
+        return re.findall(r"\bor ([\w+-]+)(?=[,;]|$| or | for )", self.comment)
+
+    def allows(self, value: object) -> bool:
+        """Whether a text is among those named, if any are, and a number in its range."""
+        if isinstance(value, str) and isinstance(self.default, str) and self.others:
+            return value in (self.default, *self.others)
+        if not isinstance(value, int | float) or f"{value:g}" in self.others:
+            return True
+        return all(LIMITS[word](value, number) for word, number in self.limits)
+
+    @property
+    def rule(self) -> str:
+        """What `allows` checks, in words."""
+        rule = " and ".join(f"{word} {number:g}" for word, number in self.limits) or str(self.default)
+        return " or ".join([rule, *self.others])
 
 
 def notebooks_folder() -> Path:
@@ -152,12 +166,10 @@ def check_value(name: str, value: object, parameter: Parameter, where: str) -> N
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str) and not each.isprintable():
             raise refusal("printable text", each)
-        if parameter.words and each not in parameter.words:
-            raise refusal(" or ".join(parameter.words), each)
         if isinstance(each, int | float) and not abs(each) < LARGEST:  # `not`, since nan is not below it either
             raise refusal("a number of usual size", each)
-        if isinstance(each, int | float) and not all(LIMITS[word](each, number) for word, number in parameter.limits):
-            raise refusal(" and ".join(f"{word} {number:g}" for word, number in parameter.limits), each)
+        if not parameter.allows(each):
+            raise refusal(parameter.rule, each)
 
 
 def _fits(value: object, example: object) -> bool:

@@ -125,7 +125,7 @@ def test_a_choice_of_words_is_that_of_the_library(name, table, others):
     name, _, only = name.partition(" ")
     declared = [parameters.notebook_parameters(each).get(name) for each in NAMES if only in each]
     for parameter in filter(None, declared):
-        assert set(parameter.words) == {*table, *others}
+        assert {parameter.default, *parameter.others} == {*table, *others}
 
 
 @pytest.mark.parametrize("profile", profiles.profile_names())

@@ -87,6 +87,7 @@ editor = "x"  # the folder of an editor, or its name on the hub
 weights = [0.0, 0.5]  # values of w, from 0 to 1, with 0 among them
 seeds = [0]  # of the trainings, at least 0
 prompts = []  # of the editor; empty takes all
+images = 5  # at least 2, or 0 for all
 """
 PLACE = "in profile 'quick' for 07_ssl_training must be"
 
@@ -104,6 +105,7 @@ PLACE = "in profile 'quick' for 07_ssl_training must be"
         ("{sampler: ddmi}", f"parameter 'sampler' {PLACE} dpm++ or ddim or ddpm, not 'ddmi'"),
         ("{weights: [[0, 0.5], [0, 1.1]]}", f"parameter 'weights' {PLACE} at least 0 and at most 1, not 1.1"),
         ("{weights: [0.5]}", f"parameter 'weights' {PLACE} a list with 0 among its values, not [0.5]"),
+        ("{images: [0, 1]}", f"parameter 'images' {PLACE} at least 2 or 0, not 1"),
         ("{seeds: [-1]}", f"parameter 'seeds' {PLACE} at least 0, not -1"),
         ("{seeds: []}", f"parameter 'seeds' {PLACE} a list of at least one value, not []"),
         ('{editor: "a\\nb"}', "printable text, not 'a\\nb'"),
@@ -118,9 +120,7 @@ def test_a_value_out_of_the_range_that_its_comment_states_is_refused(place, bloc
 
 
 def test_the_ends_of_a_range_are_in_it(place):
-    ends = (
-        "{epochs: [1, 2000], w: [0, 1], rate: 1.5, sampler: [dpm++, ddpm], editor: hub, weights: [1, 0], prompts: []}"
-    )
+    ends = "{epochs: [1, 2000], w: [0, 1], rate: 1.5, images: 0, sampler: [dpm++, ddpm], weights: [1, 0], prompts: []}"
     place(ends, RANGES)
     assert len(profiles.jobs("quick")) == 8
     place(cell=RANGES.replace("epochs = 20", "epochs = 0"))
