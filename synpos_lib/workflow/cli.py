@@ -186,6 +186,8 @@ def main(words: list[str]) -> int:
         for variable in PLACES:
             if place := os.environ.get(variable):
                 os.environ[variable] = str(_absolute(place))  # jobs run in other folders
+        if words[:1] in (["--job"], ["lab"]):
+            os.environ.pop("PYTHONSAFEPATH", None)  # a notebook may import what lies beside it
         if words[:1] == ["--job"]:
             from synpos_lib.workflow import job
 
