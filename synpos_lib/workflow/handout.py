@@ -3,6 +3,7 @@
 Both come from the one source, where a solution is the cell `solution`, folded, after the cell `exercise-stub`.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def write(folder: Path) -> list[Path]:
         notebook = read_notebook(name)
         cells = notebook["cells"]
         exercises = [cell for cell in cells if cell.get("id") != "solution"]
-        files.write_json(student / f"{name}.ipynb", notebook | {"cells": exercises})
-        files.write_json(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
+        for copy, part in ((student, exercises), (teacher, with_solution(cells))):
+            text = json.dumps(notebook | {"cells": part}, indent=1, ensure_ascii=False) + "\n"
+            files.write_bytes(copy / f"{name}.ipynb", text.encode(errors="backslashreplace"))  # half a character too
     return copies
 
 
