@@ -54,6 +54,7 @@ def load(folder: Path, n: int, cache: Path | None = None) -> Images:
     """n images, decoded into a cache when they are opened for the first time."""
     classes = tuple("abcdefghij")
     make = lambda: Source(Noise(n), np.arange(n) % 10, classes)  # noqa: E731
+    (folder / "none").mkdir(exist_ok=True)
     images, manifest = open_or_decode(cache or folder / f"{n}.npy", make, folder / "none", "test", SIDE)
     labels = torch.tensor(manifest["labels"])
     return Images(images, labels, None, classes, "noise", "test", manifest["fingerprints"]["test"])

@@ -1,6 +1,5 @@
 """Sets larger than memory: they are opened and trained on, and memory does not grow with the set."""
 
-import json
 import math
 import sys
 import tempfile
@@ -44,7 +43,7 @@ def black(path, side=256):
 def test_a_set_larger_than_memory_is_opened_as_it_is_and_trains(tmp_path):
     cache, empty = tmp_path / "images.npy", tmp_path / "none"
     memory.load(tmp_path, 8, cache=cache)
-    manifest = json.loads(cache.with_suffix(".json").read_text())
+    manifest = files.read_json(cache.with_suffix(".json"), dict)
     shape = black(cache)
     stat = [cache.stat().st_size, cache.stat().st_mtime_ns]  # so large a cache is not read again to be checked
     files.write_json(cache.with_suffix(".json"), {**manifest, "shape": list(shape), "stat": stat})
