@@ -412,13 +412,10 @@ def _kind(path: Path) -> str:
 
 
 KINDS = ("words", "profiles", "graphs", "notebooks", "marks", "results", "runs", "recordings")
-LATER = ("profiles", "graphs", "notebooks")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if ONE in ("", kind)])
 def test_a_wrong_input_is_refused_in_one_sentence_and_nothing_whole_is_lost(world, kind, capsys):
-    if kind in LATER:
-        pytest.skip("not yet")
     start, share, wrong, ran = time.monotonic(), SECONDS / len(KINDS), [], 0
     for number in [int(NUMBER)] if NUMBER else range(CASES // len(KINDS)):
         if time.monotonic() - start > share:

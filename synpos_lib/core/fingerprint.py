@@ -137,7 +137,11 @@ _digest = _until_edited(sha256)
 
 @_until_edited
 def _read(file: Path) -> Module:
-    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    code = file.read_bytes()
+    try:
+        tree = ast.parse(code.decode(), str(file))
+    except UnicodeDecodeError as error:
+        raise SyntaxError(str(error), (str(file), 1 + code.count(b"\n", 0, error.start), None, None)) from error
     names, meaning = aliases(tree), _meaning(tree)  # in this order: the second changes the tree
     uses = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     reexports = file.name == "__init__.py"

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def outputs() -> Path:
     """The folder that all results go to (`SYNPOS_OUTPUTS`, else `outputs/` beside the library)."""
-    return Path(os.environ.get("SYNPOS_OUTPUTS", REPOSITORY / "outputs"))
+    return Path(os.environ.get("SYNPOS_OUTPUTS") or REPOSITORY / "outputs").expanduser()
 
 
 def in_batch() -> bool:
@@ -74,7 +74,7 @@ def fits(size: int, where: "torch.device | str") -> bool:
     free, _ = torch.cuda.mem_get_info(where)
     if size <= DATA_SHARE * free:
         return True
-    print(f"{size / 1e9:.1f} GB of images stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
+    print(f"{size / 1e9:.1f} GB stay in main memory: {free / 1e9:.1f} GB are free on the GPU", flush=True)
     return False
 
 

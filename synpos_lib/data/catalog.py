@@ -21,6 +21,7 @@ from synpos_lib.data import scenes, targets
 from synpos_lib.data.corruptions import corrupt, find
 from synpos_lib.data.decoded import Source, open_or_decode
 from synpos_lib.data.images import Images, images_fingerprint, take
+from synpos_lib.data.pictures import printable
 from synpos_lib.data.trees import in_turns, rank, read_tree, with_val
 
 EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set is `scenes`
@@ -75,6 +76,8 @@ def load(
     root: str | Path | None = None,  # where real sets are; None: $SYNPOS_DATA, else ~/.cache/synpos
 ) -> Images:
     """One split of the named set."""
+    if (readable := printable(name)) != name:
+        raise Problem(f"the data set {readable} has a name that cannot be printed: rename its folder")
     corrupted = re.fullmatch(r"(.+)\+(\w+)-(\d+)", name)
     if corrupted and not Path(name.removeprefix("folder:")).is_dir():
         base, corruption, severity = corrupted[1], corrupted[2], int(corrupted[3])
@@ -129,11 +132,12 @@ def _load_real(name: str, split: str, size: int | None, seed: int, root: Path) -
     part = "train" if split in ("val", "train+val") else split
     folder, is_tree = _find(name, root)
     size = size or (REAL[name].size if name in REAL else SIDE)
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    title = safe_name(name if name in REAL else folder.name)
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    title = safe_name(name if name in REAL else folder.name)[:40]  # a long one would make no file name
     cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
     too_few = Problem(
-        f"'{name}' has too few images for the split '{split}': add some to {folder}, or use another split"
+        f"'{name}' has too few images for the split '{split}': add some to {folder} until there are 10, "
+        "or use another split"
     )
 
     def source() -> Source:
@@ -214,7 +218,7 @@ def _torchvision(name: str, folder: Path, part: str, seed: int, root: Path) -> S
         official[part] = official["all"].take(np.flatnonzero(few if part == "train" else ~few))
     if part != "train":
         return official[part]
-    return official[part].with_val(official["val"]) if "val" in official else with_val(official[part], seed)
+    return official[part].with_val(official["val"]) if "val" in official else with_val(official[part], seed, folder)
 
 
 def _contents(dataset: Any) -> Source:

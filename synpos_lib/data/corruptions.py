@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from synpos_lib.core.arrays import empty
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runtime import generator
 from synpos_lib.data.pixels import quantize, unit
@@ -26,7 +27,10 @@ def corrupt(images: Tensor, name: str, severity: int, seed: int = 0) -> Tensor:
     """Corrupted copies of uint8 images (N, 3, H, W); the same seed gives the same noise."""
     damage, level = find(name, severity)
     rng = generator(seed, "corruption", name, severity)
-    return torch.cat([quantize(damage(unit(part), level, rng)) for part in images.split(CHUNK)])
+    out = empty(images.shape)
+    for part, into in zip(images.split(CHUNK), out.split(CHUNK), strict=True):
+        into[:] = quantize(damage(unit(part), level, rng))
+    return out
 
 
 def find(name: str, severity: int) -> tuple[Callable[..., Tensor], Any]:

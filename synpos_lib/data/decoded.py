@@ -4,28 +4,44 @@ The array is NAME.npy, the manifest NAME.json beside it (labels, classes, finger
 cache that is truncated, edited or made from files that have changed since is never used.
 """
 
+import fcntl
+import glob
 import hashlib
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from synpos_lib.core import files
+from synpos_lib.core.arrays import mapped
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import code_fingerprint
 from synpos_lib.core.runtime import progress
+from synpos_lib.data import pictures
 from synpos_lib.data.images import images_fingerprint
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
+CODE = ("synpos_lib.data.decoded", "synpos_lib.data.trees")  # what decodes; if it changes, images are decoded anew
 ALWAYS_CHECKED = 2**30  # bytes; a larger cache is read again in full only when its size or time has changed
-ABANDONED = 3600  # seconds without a write, after which the process behind a temporary file counts as dead
+
+
+class Manifest(TypedDict):
+    """What a cache file holds, and what it was made from."""
+
+    signature: str
+    shape: list[int]
+    stat: list[int]
+    splits: dict[str, list[int]]
+    fingerprints: dict[str, str]
+    classes: list[str]
+    labels: list[int]
 
 
 class Source(NamedTuple):
@@ -47,34 +63,63 @@ class Source(NamedTuple):
 
 
 def _signature(folder: Path) -> str:
-    """Changes when a file of the folder is added, removed or rewritten."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    """Changes when a file of the folder is added, removed or rewritten, or the code that decodes it."""
+    digest = hashlib.sha256(repr(code_fingerprint(*CODE)).encode())
+    for path in pictures.walk(folder):
+        try:
+            about = os.stat(path)
+        except OSError:  # a link that leads nowhere
+            about = os.lstat(path)
+        name = path.removeprefix(str(folder))
+        digest.update(os.fsencode(f"{name}\0{about.st_size} {about.st_mtime_ns}\0"))
     return digest.hexdigest()
 
 
-def open_or_decode(path: Path, make: Callable[[], Source], folder: Path, part: str, size: int) -> tuple[Tensor, dict]:
+def open_or_decode(
+    path: Path, make: Callable[[], Source], folder: Path, part: str, size: int
+) -> tuple[Tensor, Manifest]:
     """The images of a part from the cache file `path`, decoded first if that is missing, old or damaged."""
     signature = _signature(folder)
-    return _open(path, signature) or _fill(path, make(), size, part, folder, signature)
+    with _lock(path):
+        return _open(path, signature) or _fill(path, make(), size, part, folder, signature)
 
 
-def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One process at a time opens or fills a cache file, so any temporary file of it is a killed one's."""
+    place = path.parent / ".locks" / path.name
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = place.open("w", encoding="utf-8")
+    except OSError as error:
+        raise Problem(
+            f"cannot write in {path.parent} ({error.strerror}): name a folder you can write in SYNPOS_DATA"
+        ) from error
+    with lock:  # released when this process ends, however it ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not path.exists():
+                print(f"another process is decoding {path.stem}; waiting", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in path.parent.glob(f".{glob.escape(path.stem)}.*"):
+            left.unlink()
+        yield
+
+
+def _open(path: Path, signature: str) -> tuple[Tensor, Manifest] | None:
     """The decoded images and their manifest, if they are whole and made from the files that are there now."""
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         return None
     try:
-        manifest = files.read_json(note, dict[str, Any])
+        manifest = files.read_json(note, Manifest)
         if manifest["signature"] != signature:
             return None
-        images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))  # copy on write: the file never changes
+        images = mapped(path)
         _check(path, images, manifest)
         return images, manifest
-    except (Problem, OSError, ValueError, TypeError, KeyError) as error:
+    except (Problem, ValueError) as error:
         for file in (path, note):
             if file.exists():
                 files.damaged(file, error)
@@ -82,7 +127,7 @@ def _open(path: Path, signature: str) -> tuple[Tensor, dict] | None:
         return None
 
 
-def _check(path: Path, images: Tensor, manifest: dict) -> None:
+def _check(path: Path, images: Tensor, manifest: Manifest) -> None:
     """Refuse a cache that is not what its manifest says."""
     stat = path.stat()
     if images.dtype != torch.uint8 or list(images.shape) != manifest["shape"]:
@@ -102,18 +147,15 @@ def _fingerprints(images: Tensor, labels: Tensor, splits: dict) -> dict[str, str
     }
 
 
-def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, dict]:
+def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signature: str) -> tuple[Tensor, Manifest]:
     """Decode a part into one array file and its manifest; whole or absent, whatever happens on the way."""
-    note, temporary = path.with_suffix(".json"), path.with_name(f".{path.name}.{os.getpid()}")
+    note, temporary = path.with_suffix(".json"), path.with_name(f".{path.name}.part")
     shape = (len(source.items), 3, size, size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f".{path.name}.*"):
-            if time.time() - old.stat().st_mtime > ABANDONED:
-                old.unlink(missing_ok=True)
         unreadable = _write(temporary, _decoded(source.items, size, f"decoding {folder.name} ({part})"), shape)
         if unreadable:
-            names = sorted(f"{os.path.relpath(source.items[i], folder)} ({why})" for i, why in unreadable.items())
+            named = sorted((os.path.relpath(source.items[i], folder), why) for i, why in unreadable.items())
+            names = [f"{pictures.printable(path)} ({pictures.printable(why)})" for path, why in named]
             first = ", ".join(names[:3]) + ", …" * (len(names) > 3)
             raise Problem(
                 f"{len(names)} of {shape[0]} images in {folder} cannot be read: {first}; replace or remove them"
@@ -130,9 +172,9 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
 
     n, labels = len(source.items), torch.from_numpy(np.asarray(source.labels, np.int64))
     cut = n - source.n_val
-    splits = {"train": (0, cut), "val": (cut, n), "train+val": (0, n)} if part == "train" else {part: (0, n)}
-    images = torch.from_numpy(np.lib.format.open_memmap(path, mode="c"))
-    manifest = {
+    splits = {"train": [0, cut], "val": [cut, n], "train+val": [0, n]} if part == "train" else {part: [0, n]}
+    images = mapped(path)
+    manifest: Manifest = {
         "signature": signature,
         "shape": list(shape),
         "stat": [path.stat().st_size, path.stat().st_mtime_ns],
@@ -172,14 +214,14 @@ def _decoded(items: Sequence, size: int, label: str) -> Iterator[np.ndarray | st
 
 
 def _decode(item: Path | np.ndarray, size: int) -> np.ndarray | str:
-    """Shorter side resized (bilinear, antialiased), centre cropped: (3, size, size), or what went wrong."""
-    from PIL import Image, ImageOps
-
-    if not isinstance(item, Path) and item.shape[:2] == (size, size):
+    """A picture file or an array as (3, size, size), or why it cannot be read."""
+    if isinstance(item, Path):
+        try:
+            return pictures.read(item, size)
+        except ValueError as error:
+            return str(error).replace(str(item), item.name)
+    if item.shape[:2] == (size, size):
         return item.transpose(2, 0, 1)
-    try:
-        with Image.open(item) if isinstance(item, Path) else Image.fromarray(item) as image:
-            fitted = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-        return np.asarray(fitted).transpose(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        return f"{type(error).__name__}: {error}".replace(str(item), item.name if isinstance(item, Path) else "")
+    from PIL import Image
+
+    return pictures.fit(Image.fromarray(item), size)

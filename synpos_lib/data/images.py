@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.core.arrays import gather
 from synpos_lib.core.errors import Problem
 
 
@@ -37,7 +39,7 @@ class Images:
 
 def take(whole: Images, rows: Tensor | slice) -> Images:
     """Some of the images."""
-    images = whole.images[rows]
+    images = whole.images[rows] if isinstance(rows, slice) else gather(whole.images, rows)
     labels, where = (None if part is None else part[rows] for part in (whole.labels, whole.where))
     fingerprint = images_fingerprint(images, labels)
     return replace(whole, images=images, labels=labels, where=where, fingerprint=fingerprint)
@@ -56,15 +58,19 @@ def draw_images(whole: Images, n: int | None, seed: int) -> Images:
 
 def row_finder(whole: Tensor) -> Callable[[Tensor], Tensor]:
     """A function from images (B, 3, H, W) to their rows in the whole, (N, 3, H, W): (B,)."""
-    row = {image.numpy().tobytes(): i for i, image in enumerate(whole)}
+    row = {_digest(image): i for i, image in enumerate(whole.numpy())}
 
     def find(images: Tensor) -> Tensor:
         try:
-            return torch.tensor([row[image.numpy().tobytes()] for image in images])
+            return torch.tensor([row[_digest(image)] for image in images.numpy()])
         except KeyError:
             raise Problem("an anchor is not among the training images: give the images that it comes from") from None
 
     return find
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def images_fingerprint(images: Tensor, labels: Tensor | None = None) -> str:

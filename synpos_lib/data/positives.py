@@ -6,16 +6,18 @@ It is a run: made chunk by chunk, continued after a kill, and refused when it wa
 """
 
 import hashlib
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from synpos_lib.core import runtime
+from synpos_lib.core.arrays import mapped
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged, misfit
 from synpos_lib.core.fingerprint import identity, weights_fingerprint
@@ -101,7 +103,7 @@ def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    return torch.from_numpy(np.load(run.folder / FILE, mmap_mode="c"))  # copy on write: the file never changes
+    return mapped(run.folder / FILE)
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:
@@ -144,12 +146,17 @@ def _range(n: int, index: int, count: int) -> tuple[int, int]:
 def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     """The array on disk, created whole, in the format of `numpy.load`."""
     path, shape = run.folder / FILE, (n, k, 3, size, size)
-    if not path.exists():
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     try:
+        if not path.exists():
+            np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         array = np.lib.format.open_memmap(path, mode="r+")
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a full disk is an error here, later a crash
     except ValueError as error:
         raise damaged(path, error) from error
+    except OSError as error:
+        size_mb = math.prod(shape) / 1e6
+        raise Problem(f"could not store {path} ({error.strerror}): it takes {size_mb:.0f} MB, make room") from error
     if array.shape != shape or array.dtype != np.uint8:
         raise damaged(path, f"its shape is {array.shape}, not {shape}")
     return array

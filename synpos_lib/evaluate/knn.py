@@ -20,9 +20,15 @@ def knn_hits(
     classes, hits = int(max(labels.max(), test_labels.max())) + 1, []
     train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
     labels, test_labels = labels.to(train.device), test_labels.to(train.device)
-    for z, y in zip(test.split(1000), test_labels.split(1000), strict=True):
+    size = part_size(len(train))
+    for z, y in zip(test.split(size), test_labels.split(size), strict=True):
         similarity, index = (z @ train.T).topk(min(k, len(train)), dim=1)  # (B, k), nearest first
         votes = ((similarity - 1) / temperature).exp()
         score = torch.zeros(len(z), classes, device=z.device).scatter_add_(1, labels[index], votes)
         hits.append(score.argmax(1) == y)
     return torch.cat(hits).cpu()
+
+
+def part_size(n: int) -> int:
+    """How many features to compare with n others at a time: 1000, or so many that the cosines take 128 MB."""
+    return max(1, min(1000, 2**25 // n))

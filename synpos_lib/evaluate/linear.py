@@ -31,12 +31,14 @@ def fit(
     device = plain.device  # of the features; the labels are on the processor
     sizes = ((classes, width), (classes,))  # at first uniform within 1 / sqrt(width), torch's default
     weight, bias = (((2 * torch.rand(*size, generator=draw) - 1) / width**0.5).to(device) for size in sizes)
-    both, target = torch.stack([plain, flipped], dim=1), torch.eye(classes)[labels].to(device)  # (N, 2, D), (N, C)
+    target, labels = torch.eye(classes, device=device), labels.to(device)
     for epoch in range(epochs):
         lr = learning_rate * 0.1 ** sum(epoch >= m for m in milestones)
-        order, coin = torch.randperm(n, generator=draw).to(device), torch.randint(2, (n,), generator=draw).to(device)
-        for x, t in zip(both[order, coin].split(batch), target[order].split(batch), strict=True):
-            error = (torch.addmm(bias, x, weight.T).softmax(1) - t).mul_(lr / len(x))  # lr times dCE/dlogits
+        order, mirror = torch.randperm(n, generator=draw).to(device), torch.randint(2, (n,), generator=draw).to(device)
+        for rows, coin in zip(order.split(batch), mirror.split(batch), strict=True):
+            x = torch.where(coin[:, None] == 1, flipped[rows], plain[rows])
+            error = torch.addmm(bias, x, weight.T).softmax(1) - target[labels[rows]]
+            error.mul_(lr / len(x))  # lr times dCE/dlogits
             weight.sub_(error.T @ x)
             bias.sub_(error.sum(0))
     return weight, bias

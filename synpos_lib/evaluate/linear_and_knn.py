@@ -21,7 +21,8 @@ def linear_and_knn(
 ) -> list[dict]:
     """The official linear protocol and kNN with k = 20 on labelled images; one row per number."""
     features = encoder(train.images), encoder(train.images, flip=True), encoder(test.images)
-    z, mirrored, z_test = (part.to(runtime.device()) for part in features)
+    where = runtime.device() if runtime.fits(sum(part.nbytes for part in features), runtime.device()) else "cpu"
+    z, mirrored, z_test = (part.to(where) for part in features)
     rows = []
     for factor, (y, truth) in factors(train, test).items():
         weight, bias = linear.fit(z, mirrored, y, learning_rate=learning_rate, seed=seed)

@@ -18,6 +18,7 @@ from synpos_lib.data.images import Images, images_fingerprint, row_finder
 from synpos_lib.diffusion.features import pooled
 from synpos_lib.diffusion.unet import UNet
 from synpos_lib.evaluate.judge import Judge
+from synpos_lib.evaluate.knn import part_size
 from synpos_lib.results import tables
 
 
@@ -38,7 +39,7 @@ def nearest(z: Tensor, k: int = 1, rows: Tensor | None = None) -> Tensor:
         raise Problem(f"{len(z)} images have no {k} others each: ask for {len(z) - 1} neighbours at most")
     z = F.normalize(z.float(), dim=1)
     parts = []
-    for part in (torch.arange(len(z)) if rows is None else rows).split(1000):
+    for part in (torch.arange(len(z)) if rows is None else rows).split(part_size(len(z))):
         similarity = z[part] @ z.T
         similarity[torch.arange(len(part)), part] = -torch.inf
         parts.append(similarity.topk(k, dim=1).indices)

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
+from synpos_lib.core.arrays import empty
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.data.corruptions import CORRUPTIONS, corrupt
@@ -85,8 +86,9 @@ def measure(encoder: Frozen, train: Images, sets: dict[str, Load], *, seed: int 
     for name, load in sets.items():
         test = load()
         truth, known = _labels(test, train.classes)
-        truth, images = truth[truth >= 0], test.images[truth >= 0]
-        value = linear.accuracy((encoder(images) @ weight.T + bias)[:, known], torch.searchsorted(known, truth))
+        if (truth < 0).any():
+            test, truth = take(test, (truth >= 0).nonzero().squeeze(1)), truth[truth >= 0]
+        value = linear.accuracy((encoder(test.images) @ weight.T + bias)[:, known], torch.searchsorted(known, truth))
         rows.append({"target": name, "factor": "what", "metric": "linear", "value": value, "n": len(truth)})
     return rows
 
@@ -110,7 +112,7 @@ def restyle(images: Tensor, seed: int = 0) -> Tensor:
     """The same things painted differently: broad strokes (a median of 3×3 pixels), four shades, colours exchanged."""
     rng = runtime.generator(seed, "style")
     order = torch.rand(len(images), 3, generator=rng).argsort(1)  # which channel each image's red, green, blue become
-    out = torch.empty_like(images)
+    out = empty(images.shape)
     for rows in torch.arange(len(images)).split(256):
         x = F.pad(images[rows].float(), (1, 1, 1, 1), mode="replicate")
         patches = x.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)  # (B, 3, H, W, 9)
@@ -158,7 +160,8 @@ def _tree(path: Path, clean: Load) -> Images:
     """All images of a tree, at the size of the clean ones."""
     size = clean().images.shape[-1]
     parts = [catalog.load(f"folder:{path}", split, size=size) for split in ("train+val", "test")]
-    images, labels = (torch.cat([getattr(part, what) for part in parts]) for what in ("images", "labels"))
+    images = torch.cat([part.images for part in parts], out=empty((sum(map(len, parts)), 3, size, size)))
+    labels = torch.cat([part.truth for part in parts])
     return replace(parts[1], images=images, labels=labels, name=path.name, fingerprint=fingerprint(images, labels))
 
 

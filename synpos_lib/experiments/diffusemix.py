@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from synpos_lib import mixing
 from synpos_lib.core import runtime
+from synpos_lib.core.arrays import gather
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.fingerprint import weights_fingerprint
@@ -72,7 +73,7 @@ def few(task: Task, per_class: int, seed: int) -> Task:
     shuffled = torch.randperm(len(labels), generator=runtime.generator(seed, "few"))
     rows = torch.cat([shuffled[labels[shuffled] == c][:per_class] for c in range(len(task.train.classes))])
     rows = rows.sort().values
-    train, edited = take(task.train, rows), task.edited[rows]
+    train, edited = take(task.train, rows), gather(task.edited, rows)
     return replace(task, name=f"{per_class} per class", train=train, edited=edited, shifts={}, attack={})
 
 
@@ -89,7 +90,7 @@ def only(task: Task, classes: Sequence[str]) -> Task:
         return replace(take(images, rows), labels=number[images.truth[rows]], classes=tuple(classes)), rows
 
     (train, rows), (test, _) = part(task.train), part(task.test)
-    edited = task.edited[rows]
+    edited = gather(task.edited, rows)
     return replace(task, name="fine-grained", train=train, test=test, edited=edited, shifts={}, attack={})
 
 
@@ -150,7 +151,7 @@ class Study:
         if len(task.train) < self.batch:
             raise Problem(f"the task '{task.name}' has {len(task.train)} images, fewer than a batch of {self.batch}")
         model = task.classifier(seed)
-        edited = task.edited if prompts is None else task.edited[:, list(prompts)]
+        edited = task.edited if prompts is None else gather(task.edited, torch.tensor(prompts), 1)
         source = mixing.DiffuseMix(task.train.images, edited, task.fractals, **settings)
         mix = mixing.by_name(augmentation, encoder=model.encoder, fractals=task.fractals, source=source)
         config = {

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.data import pictures
 
 SCALE = 2  # pictures are drawn this many times larger and averaged, against jagged edges
 BATCH = 64  # drawn at once, so that they stay in the processor's cache
@@ -34,22 +35,18 @@ def load(folder: str, size: int, *, n: int = 1000) -> Tensor:
     """Every picture below a folder, resized and cropped to its centre; n drawn ones without a folder."""
     if not folder:
         return draw(n, size)
-    from PIL import Image, ImageOps
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
-    from synpos_lib.data.decoded import SUFFIXES
-
-    paths = [path for path in sorted(Path(folder).expanduser().rglob("*")) if path.suffix.lower() in SUFFIXES]
+    place = Path(folder).expanduser()
+    paths = pictures.below(place) if place.is_dir() else []
     if not paths:
         raise Problem(f"no fractal pictures in {folder}: give a folder with some, or leave it empty to draw them")
-    pictures = []
+    images = []
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                pictures.append(pil_to_tensor(ImageOps.fit(picture.convert("RGB"), (size, size))))
-        except (OSError, ValueError) as error:
-            raise Problem(f"the fractal picture {path} cannot be read ({error}): replace or remove it") from error
-    return torch.stack(pictures)
+            images.append(torch.tensor(pictures.read(path, size)))
+        except ValueError as error:
+            name, reason = pictures.printable(str(path)), pictures.printable(str(error))
+            raise Problem(f"the fractal picture {name} cannot be read ({reason}): replace or remove it") from error
+    return torch.stack(images)
 
 
 # ---------------------------------------------------------------------------- iterated function systems

@@ -111,7 +111,7 @@ def train(
         schedule = MultiStepLR(optimizer, milestones, 0.1) if milestones else OneCycleLR(optimizer, rate, total)
         parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
         counts = [model.classes[factor] for factor in targets]
-        soft = torch.cat([F.one_hot(y, n) for y, n in zip(targets.values(), counts, strict=True)], 1).float()
+        labels = torch.stack(list(targets.values()), 1)  # (N, factors)
         first = 0
         if state := run.load():
             first = state["epoch"]
@@ -119,7 +119,7 @@ def train(
                 part.load_state_dict(state[name])
         for epoch in runtime.progress(range(first, settings.epochs), f"{run.name}: epochs"):
             model.train()
-            for x, y in _batches(images, soft, source, mix, settings, epoch):
+            for x, y in _batches(images, labels, counts, source, mix, settings, epoch):
                 with runtime.autocast(x.device):
                     logits = model(x)
                 truth = zip(targets, y.split(counts, 1), strict=True)
@@ -137,14 +137,21 @@ def train(
 
 
 def _batches(
-    images: Tensor, soft: Tensor, source: Source | None, mix: Mix | None, settings: Settings, epoch: int
+    images: Tensor,
+    labels: Tensor,
+    counts: list[int],
+    source: Source | None,
+    mix: Mix | None,
+    settings: Settings,
+    epoch: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of an epoch as the network sees them: flipped, moved, mixed and noisy images, and their labels."""
     device, draw = runtime.device(), runtime.generator(settings.seed, "classify", epoch)
     order = torch.randperm(len(images), generator=draw).split(settings.batch)
     for rows in order[: len(images) // settings.batch]:
         x = (images[rows] if source is None else source(rows, draw)).to(device)
-        x, y = jitter(unit(x), settings.shift, draw), soft[rows].to(device)
+        soft = torch.cat([F.one_hot(y, n) for y, n in zip(labels[rows].unbind(1), counts, strict=True)], 1)
+        x, y = jitter(unit(x), settings.shift, draw), soft.float().to(device)
         if mix is not None:
             x, y = mix(x, y, draw)
         if settings.noise:

@@ -1,6 +1,7 @@
 """The command line, `./run_all.sh`: its arguments, what they start, and errors as one sentence."""
 
 import argparse
+import errno
 import io
 import os
 import re
@@ -31,6 +32,8 @@ TIME_OF_TESTS = "The tests take about 7 minutes on two cores with AVX-512, and 1
 NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
 NUMERIC += ["core/test_runtime.py", "data/test_corruptions.py", "data/test_views.py"]
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
+PLACES = ("SYNPOS_DATA", "SYNPOS_OUTPUTS", "SYNPOS_NOTEBOOKS")  # folders that the environment may name
+MEND_MEMORY = "close other programs, run fewer notebooks at once (--jobs 1), or raise the limit (`ulimit -v`)"
 NO_UPDATES = "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"  # no request to the network
 
 
@@ -115,7 +118,7 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
     if rest and request.what in profiles:
         raise Problem(f"both '{request.what}' and '{rest[0]}' were given: choose one")
-    if len(rest) != bool(commands[request.what]):
+    if len(rest) != bool(commands[request.what]) or "" in rest:
         usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
         raise Problem(f"'{' '.join(request.words)}' should be `{usage}`")
     if request.what == "record" and request.target not in profiles:
@@ -174,23 +177,60 @@ def run_tests() -> int:
 
 def main(words: list[str]) -> int:
     """Run the command line; a user's error is one sentence and status 2."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a pipe or a file shows each line at once
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a pipe or a file shows each line at once, and names that are not text
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
+        for variable in PLACES:
+            if place := os.environ.get(variable):
+                os.environ[variable] = str(_absolute(place))  # jobs run in other folders
+        if words[:1] in (["--job"], ["lab"]):
+            os.environ.pop("PYTHONSAFEPATH", None)  # a notebook may import what lies beside it
         if words[:1] == ["--job"]:
             from synpos_lib.workflow import job
 
             return job.run(Path(words[1]), words[2], int(words[3]), int(words[4]))
         request = parse(words[words[:1] == ["--check"] :])
         return 0 if words[:1] == ["--check"] else start(request)
-    except Problem as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"could not use {error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        sentence = _sentence(error)
+        if not sentence:
+            raise
+        print("\\n".join(sentence.splitlines()), file=sys.stderr)  # a name may hold the end of a line
+        return 2
+
+
+def _absolute(text: str) -> Path:
+    """A path as the caller means it, from the folder where the command was given."""
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))
+    except RuntimeError as error:
+        raise Problem(f"'{text}' names the home of a user whom this machine does not know: correct it") from error
+
+
+def _sentence(error: Exception) -> str:
+    """What the user can do about an error; empty for one that is a bug."""
+    text = str(error)
+    match error:
+        case Problem():
+            return text
+        case SyntaxError():
+            return f"{error.filename}, line {error.lineno} is not valid Python ({error.msg}): correct it"
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return "too many files are open: raise their number, for example with `ulimit -n 1024`"
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            return f"not enough memory: {MEND_MEMORY}"
+        case ImportError() if "failed to map segment" in text:
+            return f"not enough memory to load {text.partition(':')[0]}: {MEND_MEMORY}"
+        case RuntimeError() | OSError(errno=errno.EAGAIN) if "start new thread" in text or isinstance(error, OSError):
+            return "no further thread or process may start: end some, or raise their number with `ulimit -u`"
+        case OSError():
+            return f"could not use {error.filename}: {error.strerror}" if error.filename else text
+    return ""
 
 
 def start(request: argparse.Namespace) -> int:
@@ -209,7 +249,7 @@ def start(request: argparse.Namespace) -> int:
     elif request.what == "handout":
         from synpos_lib.workflow import handout
 
-        copies = handout.write(Path(request.target).expanduser().resolve())
+        copies = handout.write(_absolute(request.target))
         print(f"written: {', '.join(map(str, copies))}")
     else:
         return run_profile(request)

@@ -23,14 +23,11 @@ def write(folder: Path) -> list[Path]:
     for name in notebook_names():
         notebook = read_notebook(name)
         cells = notebook["cells"]
-        exercises = [cell for cell in cells if cell["id"] != "solution"]
-        _write(student / f"{name}.ipynb", notebook | {"cells": exercises})
-        _write(teacher / f"{name}.ipynb", notebook | {"cells": with_solution(cells)})
+        exercises = [cell for cell in cells if cell.get("id") != "solution"]
+        for copy, part in ((student, exercises), (teacher, with_solution(cells))):
+            text = json.dumps(notebook | {"cells": part}, indent=1, ensure_ascii=False) + "\n"
+            files.write_bytes(copy / f"{name}.ipynb", text.encode(errors="backslashreplace"))  # half a character too
     return copies
-
-
-def _write(path: Path, notebook: dict) -> None:
-    files.write_bytes(path, (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def with_solution(cells: list[dict]) -> list[dict]:
@@ -39,7 +36,7 @@ def with_solution(cells: list[dict]) -> list[dict]:
     check = re.search(r"^exercises\.check_.*", code, re.MULTILINE)
     copy: list[dict] = []
     for cell in cells:
-        if cell["id"] != "solution":
+        if cell.get("id") != "solution":
             copy.append(cell)
             continue
         text = re.sub(r"</?details>|<summary>.*?</summary>", "", "".join(cell["source"]))

@@ -1,6 +1,8 @@
 """Profiles: the parameters that they set, checked against those that notebooks declare, and the jobs that follow."""
 
 import itertools
+import math
+import re
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from synpos_lib.lab.parameters import (
 )
 
 Block = dict[str, object]  # parameter → value, or list of values for one job each
+MOST_JOBS = 2000  # of a profile; with more, a slip in its lists is likelier than a wish
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def read_profile(profile: str) -> dict[str, list[Block]]:
         blocks[notebook] = block if isinstance(block, list) and block else [block]
         if notebook not in names:
             raise Problem(f"unknown notebook '{notebook}' in profile '{profile}' ({suggest(notebook, names)})")
-        if not all(isinstance(part, dict) for part in blocks[notebook]):
+        if not all(isinstance(part, dict) and all(isinstance(key, str) for key in part) for part in blocks[notebook]):
             raise Problem(f"the block of {notebook} in profile '{profile}' must be `name: value` lines, or {{}}")
     return blocks
 
@@ -56,20 +59,37 @@ def gpu_hours(profile: str) -> str:
 
 def _read(profile: str) -> dict:
     path = notebooks_folder() / "profiles" / f"{profile}.yaml"
-    if not path.exists():
+    if profile not in profile_names():
         raise Problem(f"unknown profile '{profile}' ({suggest(profile, profile_names())})")
-    blocks = read_yaml(path) or {}
-    if not isinstance(blocks, dict):
+    if not re.fullmatch(r"\w[\w.-]*", profile) or profile == "recorded":
+        raise Problem(
+            f"{path} has a name that its results cannot have: name it of letters, digits, '.', '_', '-', not 'recorded'"
+        )
+    blocks = read_yaml(path)
+    if not isinstance(blocks, dict) or not blocks.keys() - {"about"} or not all(isinstance(key, str) for key in blocks):
         raise Problem(f"profile '{profile}' ({path}) must be one block per notebook, each with its parameters")
     return blocks
 
 
 def jobs(profile: str, retrain: Container[str] = ()) -> list[Job]:
     """Every job of a profile, checked, in reading order; notebooks named in `retrain` get that parameter set."""
-    blocks = [(name, block) for name, blocks in sorted(read_profile(profile).items()) for block in blocks]
-    jobs = [job for name, block in blocks for job in _block_jobs(profile, name, block, name in retrain)]
-    for name, number in Counter(job.name for job in jobs).items():
-        if number > 1:
+    blocks = [
+        (notebook, block, _block_values(block, notebook_parameters(notebook), f"profile '{profile}' for {notebook}"))
+        for notebook, blocks in sorted(read_profile(profile).items())
+        for block in blocks
+    ]
+    number = sum(math.prod(map(len, values.values())) for _, _, values in blocks)
+    if number > MOST_JOBS:
+        raise Problem(
+            f"profile '{profile}' has {number:,} jobs, more than {MOST_JOBS:,}: shorten its lists, or divide it"
+        )
+    jobs = [
+        job
+        for notebook, block, values in blocks
+        for job in _block_jobs(profile, notebook, block, values, notebook in retrain)
+    ]
+    for name, count in Counter(job.name for job in jobs).items():
+        if count > 1:
             raise Problem(
                 f"profile '{profile}' has the job '{name}' twice: its lists repeat a value, or two of its blocks "
                 f"differ only in a parameter that is not a list (write `name: [value]`)"
@@ -77,21 +97,26 @@ def jobs(profile: str, retrain: Container[str] = ()) -> list[Job]:
     return jobs
 
 
-def _block_jobs(profile: str, notebook: str, block: Block, retrain: bool) -> list[Job]:
-    """One job per combination of the values that one block lists; its lists make the job's name."""
-    declared, where = notebook_parameters(notebook), f"profile '{profile}' for {notebook}"
+def _block_values(block: Block, declared: dict[str, Parameter], where: str) -> dict[str, list]:
+    """The values that one block lists for each parameter that it sets, checked."""
     values: dict[str, list] = {}
-    sweep = [name for name, value in block.items() if name in declared and _is_sweep(value, declared[name])]
     for name, value in block.items():
         if name not in declared:
             raise Problem(f"unknown parameter '{name}' in {where} ({suggest(name, declared)})")
         if name == "profile":
             raise Problem(f"parameter 'profile' in {where} is set by the workflow: leave it out")
-        values[name] = value if isinstance(value, list) and name in sweep else [value]
+        values[name] = value if isinstance(value, list) and _is_sweep(value, declared[name]) else [value]
         if not values[name]:
             raise Problem(f"parameter '{name}' in {where} is an empty list: give at least one value")
         for each in values[name]:
             check_value(name, each, declared[name], where)
+    return values
+
+
+def _block_jobs(profile: str, notebook: str, block: Block, values: dict[str, list], retrain: bool) -> list[Job]:
+    """One job per combination of the values that one block lists; its lists make the job's name."""
+    declared = notebook_parameters(notebook)
+    sweep = [name for name, value in block.items() if _is_sweep(value, declared[name])]
     defaults = {name: parameter.default for name, parameter in declared.items()}
     fixed = {"profile": profile} | ({"retrain": True} if retrain and "retrain" in declared else {})
     jobs = []

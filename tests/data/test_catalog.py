@@ -5,15 +5,17 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
+import children
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.data import catalog, corruptions, decoded, scenes
+from synpos_lib.data import catalog, corruptions, decoded, pictures, scenes
 from synpos_lib.data.catalog import load
 from synpos_lib.data.images import images_fingerprint
 
@@ -51,6 +53,11 @@ def data(tmp_path):
     tree(tmp_path / "data" / "cifar10" / "train", 20, (32, 32))
     tree(tmp_path / "data" / "cifar10" / "test", 5, (32, 32))
     return tmp_path / "data"
+
+
+def stored(data):
+    """The files of decoded images, temporary ones too."""
+    return sorted(path for path in (data / "decoded").iterdir() if path.name != ".locks")
 
 
 def pixels(images):
@@ -205,7 +212,7 @@ def test_corrupt_images_are_named_and_counted(data):
     for _ in range(2):
         with pytest.raises(Problem, match=r"3 of 60 images .*train/rose/03.png .*rose/04.png .*replace or remove them"):
             load("cifar10")
-    assert not list((data / "decoded").iterdir())
+    assert not stored(data)
     assert len(load("cifar10", "test")) == 15
 
 
@@ -304,22 +311,71 @@ def test_a_full_disk_loses_nothing_and_says_so(data, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(Problem, match=r"No space left on device.*MB.*SYNPOS_DATA"):
             load("cifar10")
-    left = sorted(p.suffix for p in (data / "decoded").iterdir())
-    assert left == [".json", ".npy"]
+    assert [path.suffix for path in stored(data)] == [".json", ".npy"]
     (data / "cifar10" / "train" / "rose" / "99.png").unlink()
     assert load("cifar10").fingerprint == wanted
 
 
-def test_what_a_killed_decoding_left_is_cleared_away_later(data):
-    load("cifar10", "test")
-    file = next((data / "decoded").glob("*.npy"))
-    old, new = (file.with_name(f".{file.name}.{pid}") for pid in (1, 2))
-    for left in (old, new):
-        left.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    file.unlink()
-    load("cifar10", "test")
-    assert new.exists() and not old.exists()  # the young one may be another process at work
+def load_and_say(said, slowly):
+    """In a process of its own: the images' fingerprint and how many pictures were decoded for it."""
+    read, count = pictures.read, 0
+
+    def counted(path, size):
+        nonlocal count
+        count += 1
+        time.sleep(slowly)
+        return read(path, size)
+
+    pictures.read = counted
+    fingerprint = load("cifar10").fingerprint
+    said.write_text(f"{fingerprint} {count}")
+
+
+def test_two_processes_that_want_the_same_set_decode_it_once(data, tmp_path):
+    context = torch.multiprocessing.get_context(children.METHOD)
+    said = [tmp_path / name for name in "ab"]
+    both = [context.Process(target=load_and_say, args=(file, 0.01)) for file in said]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    (first, n), (second, m) = (file.read_text().split() for file in said)
+    assert first == second == load("cifar10").fingerprint and sorted([int(n), int(m)]) == [0, 60]
+    assert [path.suffix for path in stored(data)] == [".json", ".npy"]
+
+
+def test_what_a_killed_decoding_left_is_cleared_at_once(data, tmp_path):
+    context = torch.multiprocessing.get_context(children.METHOD)
+    process = context.Process(target=load_and_say, args=(tmp_path / "said", 0.05))
+    process.start()
+    while process.is_alive() and not (
+        (data / "decoded").exists() and any(path.suffix == ".part" for path in stored(data))
+    ):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    left = stored(data)
+    assert [path.suffix for path in left] == [".part"]
+    left[0].with_name(left[0].name.replace(".part", ".4711")).touch()  # as an earlier version named it
+    assert len(load("cifar10")) == 54
+    assert [path.suffix for path in stored(data)] == [".json", ".npy"]
+
+
+def test_another_reader_decodes_anew(data, monkeypatch):
+    load("cifar10")
+    assert {"data/pictures.py", "data/trees.py"} <= set(decoded.code_fingerprint(*decoded.CODE))
+    monkeypatch.setattr(decoded, "code_fingerprint", lambda *modules: "another reader")
+    monkeypatch.setattr(pictures, "read", lambda path, size: np.zeros((3, size, size), np.uint8))
+    assert load("cifar10").images.max() == 0
+
+
+def test_a_change_behind_a_linked_class_folder_is_noticed(data, tmp_path):
+    rose = data / "cifar10" / "train" / "rose"
+    rose.rename(tmp_path / "elsewhere")
+    rose.symlink_to(tmp_path / "elsewhere")
+    before = load("cifar10", "train+val")
+    paint(tmp_path / "elsewhere" / "00.png", (0, 0, 0), (32, 32))
+    assert load("cifar10", "train+val").fingerprint != before.fingerprint
 
 
 def test_data_that_can_only_be_read_is_cached_in_the_home_folder(data, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import PAPER, UNet
 from synpos_lib.evaluate import linear
 from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.evaluate.linear_and_knn import linear_and_knn
 from synpos_lib.methods.table import METHODS
 from synpos_lib.train import pretrain
 
@@ -110,10 +111,29 @@ def test_the_last_questions_are_answered_on_the_card():
             knn_accuracy(z[rows], labels[rows], z, labels)
 
 
+@pytest.mark.parametrize(("spare", "where"), [(-1, "cpu"), (0, "cuda")])
+@on_a_pretend_card
+def test_images_and_positives_go_to_the_card_together_or_not_at_all(spare, where):
+    images, positives = some_images(), some_positives()
+    free = int((images.images.nbytes + positives.nbytes) / runtime.DATA_SHARE) + spare
+    config = pretrain.Config(method="clsp-simclr", encoder="tiny", batch=8, epochs=2)
+    with PretendCard(), mock.patch.object(torch.cuda, "mem_get_info", lambda where: (free, free)):
+        trainer = pretrain.Training(config, images, positives, HERE)
+        assert trainer.images.device.type == trainer.positives.device.type == where
+
+
+@on_a_pretend_card
+def test_features_that_do_not_fit_are_asked_in_main_memory():
+    images = some_images()
+    with PretendCard(), mock.patch.object(torch.cuda, "mem_get_info", lambda where: (1000, 1000)):
+        rows = linear_and_knn(lambda images, flip=False: images[:, :, 0, 0].float(), images, images)
+    assert [row["metric"] for row in rows] == ["linear", "kNN"] and all(0 <= row["value"] <= 1 for row in rows)
+
+
 def test_images_that_do_not_fit_stay_in_main_memory_and_say_so(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda where: (80 * 10**9, 80 * 10**9))
     assert runtime.fits(40 * 10**9, CUDA) and not runtime.fits(41 * 10**9, CUDA)
-    assert "41.0 GB of images stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
+    assert "41.0 GB stay in main memory: 80.0 GB are free on the GPU" in capsys.readouterr().out
     assert not runtime.fits(1, torch.device("cpu"))
 
 

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.lab import notebook
 
@@ -15,7 +16,7 @@ from synpos_lib.lab import notebook
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     cell = {"cell_type": "code", "id": "parameters", "metadata": {"tags": ["parameters"]}, "outputs": []}
-    cell["source"] = ['profile = "quick"  # where results go\n', "steps = 20  # of sampling"]
+    cell["source"] = ['profile = "quick"  # where results go\n', "steps = 20  # of sampling, at least 1"]
     title = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": ["# 01 · Does it run?\n", "Yes."]}
     (tmp_path / "01_test.ipynb").write_text(json.dumps({"cells": [title, cell]}))
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
@@ -71,6 +72,19 @@ def test_several_levels_of_an_index_are_kept_named_or_not(folder, names):
 def test_a_parameter_of_the_wrong_type_stops_before_anything_runs(folder, value):
     with pytest.raises(Problem, match="steps"):
         notebook.open("01_test", {"profile": "quick", "steps": value})
+
+
+def test_a_parameter_out_of_its_range_stops_before_anything_runs(folder):
+    with pytest.raises(Problem, match="'steps' in the parameters of 01_test must be at least 1, not 0"):
+        notebook.open("01_test", {"profile": "quick", "steps": 0})
+
+
+def test_results_go_to_the_folder_that_a_variable_names_with_a_tilde_too(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("SYNPOS_OUTPUTS", "~/mine")
+    assert notebook.open("01_test", {"profile": "quick", "steps": 1}).folder == folder / "home" / "mine" / "quick"
+    monkeypatch.setenv("SYNPOS_OUTPUTS", "")
+    assert notebook.open("01_test", {"profile": "quick", "steps": 1}).folder == runtime.REPOSITORY / "outputs" / "quick"
 
 
 def test_jobs_of_one_notebook_do_not_overwrite_each_other(folder, monkeypatch):

@@ -7,7 +7,11 @@ import pytest
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.diffusion import model
+from synpos_lib.diffusion.sampling import SAMPLERS
+from synpos_lib.experiments import mixdiff
 from synpos_lib.lab import parameters
+from synpos_lib.train import classify
 from synpos_lib.workflow import graph as workflow
 from synpos_lib.workflow import profiles
 
@@ -98,6 +102,32 @@ def test_papermill_reads_its_parameters_as_we_do(name):
     assert list(inspected) == list(parameters.notebook_parameters(name))
 
 
+@every_notebook
+def test_every_number_states_its_range_and_its_default_is_in_it(name):
+    for parameter in parameters.notebook_parameters(name).values():
+        values = parameter.default if isinstance(parameter.default, list) else [parameter.default]
+        if {int, float} & set(map(type, values)):
+            assert parameter.limits, f"{parameter.name}: write `at least`, `above`, `at most` or `from … to …`"
+        parameters.check_value(parameter.name, parameter.default, parameter, name)
+
+
+@pytest.mark.parametrize(
+    "name, table, others",
+    [
+        ("sampler", SAMPLERS, set()),
+        ("conditional_recipe", model.RECIPES, set()),
+        ("optimizer", {"sgd", "lars", "adamw"}, {"own"}),
+        ("recipe 11_mixdiff", mixdiff.TRAININGS, set()),
+        ("recipe 12_diffusemix", classify.SETTINGS, set()),
+    ],
+)
+def test_a_choice_of_words_is_that_of_the_library(name, table, others):
+    name, _, only = name.partition(" ")
+    declared = [parameters.notebook_parameters(each).get(name) for each in NAMES if only in each]
+    for parameter in filter(None, declared):
+        assert {parameter.default, *parameter.others} == {*table, *others}
+
+
 @pytest.mark.parametrize("profile", profiles.profile_names())
 def test_every_profile_is_valid(profile):
     steps = workflow.plan(profile)
@@ -145,6 +175,11 @@ def small_graph(tmp_path, monkeypatch, after: str) -> None:
         ("{01_a: [03_c], 02_b: [], 03_c: [01_a]}", "01_a cannot come after 03_c in .*graph.yaml"),
         ("{01_a: []}", "03_c is missing in graph.yaml"),
         ("01_a: 02_b", "in one line `name: "),
+        ("01_a: [3]", "in one line `name: "),
+        ("01_a: [[]]", "in one line `name: "),
+        ("", "in one line `name: "),
+        ("[]", "in one line `name: "),
+        ("3: []", "unknown notebook '3' in .*graph.yaml"),
         ("01_a: [", "graph.yaml, line 1 is not valid YAML"),
     ],
 )

@@ -1,10 +1,15 @@
+import errno
 import importlib
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
+from synpos_lib.core import fingerprint
 from synpos_lib.core.errors import Problem
+from synpos_lib.lab import parameters
 from synpos_lib.workflow import cli
 
 
@@ -78,6 +83,82 @@ def test_errors_are_one_sentence_and_a_status(capsys):
     assert out == "" and err == "unknown word 'smok' (did you mean 'smoke'?)\n"
 
 
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (Problem("no 'x'\nhere"), "no 'x'\\nhere"),
+        (MemoryError(), "not enough memory: close other programs"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "not enough memory: close other programs"),
+        (
+            ImportError("/l/libtorch.so: failed to map segment from shared object"),
+            "not enough memory to load /l/libtorch",
+        ),
+        (RuntimeError("can't start new thread"), "no further thread or process may start: end some"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "no further thread or process may start"),
+        (OSError(errno.EMFILE, "Too many open files", "/x"), "too many files are open: raise their number"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "could not use /x: Permission denied"),
+        (
+            SyntaxError("invalid syntax", ("/l/m.py", 7, 1, "def (")),
+            "/l/m.py, line 7 is not valid Python (invalid syntax",
+        ),
+    ],
+)
+def test_an_error_that_the_user_can_mend_is_one_sentence(monkeypatch, capsys, error, message):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr(cli, "parse", fail)
+    assert cli.main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(message) and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RuntimeError("x"), ImportError("x"), ValueError("x")])
+def test_a_bug_keeps_its_traceback(monkeypatch, error):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr(cli, "parse", fail)
+    with pytest.raises(type(error)):
+        cli.main([])
+
+
+@pytest.mark.parametrize("code", [b"\n\ndef (:\n", b"\n\n# \xff\n"])
+def test_a_library_module_that_is_not_python_is_named_with_its_line(tmp_path, monkeypatch, capsys, code):
+    bad, file = fingerprint.LIBRARY / "methods" / "simclr.py", fingerprint._read
+    (tmp_path / "simclr.py").write_bytes(code)
+    monkeypatch.setattr(fingerprint, "_read", lambda path: file(tmp_path / "simclr.py" if path == bad else path))
+    assert cli.main(["smoke", "--dry-run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{tmp_path}/simclr.py, line 3 is not valid Python") and err.count("\n") == 1
+
+
+def test_folders_are_meant_from_where_the_command_is_given(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SYNPOS_OUTPUTS", "~/out")
+    monkeypatch.setenv("SYNPOS_DATA", "data/../sets")
+    monkeypatch.setenv("SYNPOS_NOTEBOOKS", os.path.relpath(parameters.notebooks_folder(), tmp_path))
+    before = parameters.notebooks_folder().resolve()
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["handout", "rel"]) == 0 and len(list((tmp_path / "rel" / "student").iterdir())) == 14
+    assert [os.environ[name] for name in cli.PLACES[:2]] == [f"{tmp_path}/sets", f"{tmp_path}/home/out"]
+    assert parameters.notebooks_folder() == before
+    assert cli.main(["handout", "~/class"]) == 0 and (tmp_path / "home" / "class" / "teacher").is_dir()
+    assert cli.main(["handout", ""]) == 2 and "`./run_all.sh handout FOLDER`" in capsys.readouterr().err
+    monkeypatch.setenv("SYNPOS_OUTPUTS", "~nobody-here/out")
+    assert cli.main(["smoke", "--dry-run"]) == 2
+    assert "'~nobody-here/out' names the home of a user" in capsys.readouterr().err
+
+
+def test_names_that_are_not_text_are_printed_in_any_locale(tmp_path):
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "synpos_lib.workflow.cli", "handout", os.fsencode(tmp_path) + b"/h\xff"]
+    run = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and f"written: {tmp_path}/h\\udcff/student" in run.stdout, run.stderr
+    again = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert again.returncode == 2 and "h\\udcff/student exists already" in again.stderr
+
+
 def test_a_wrong_number_of_threads_is_said_before_anything_runs(capsys, monkeypatch):
     monkeypatch.setenv("SYNPOS_THREADS", "two")
     assert cli.main(["smoke", "--dry-run"]) == 2
@@ -122,7 +203,9 @@ def test_downloads_happen_only_where_asked(tmp_path, monkeypatch):
 def test_jupyterlab_looks_for_no_update_of_itself(monkeypatch):
     started = []
     monkeypatch.setattr(cli.os, "execv", lambda _, arguments: started.append(arguments))
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # of run_all.sh
     cli.main(["lab"])
+    assert "PYTHONSAFEPATH" not in os.environ  # a notebook may import what lies beside it
     module, name = next(word for word in started[0] if "check_for_updates_class" in word).split("=")[1].rsplit(".", 1)
     assert getattr(importlib.import_module(module), name)("4.0").__class__.__name__ == "NeverCheckForUpdate"
     assert any(word.endswith("00_start_here.ipynb") for word in started[0])

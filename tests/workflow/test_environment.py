@@ -130,8 +130,8 @@ def test_an_unfinished_venv_is_made_again_and_an_old_one_updated(script, tmp_pat
     run = script("smoke")
     assert run.returncode == 0, run.stderr
     calls = log.read_text()
-    assert ("system: -m venv --clear .venv" in calls) == (stamp is None)
-    assert "install --progress-bar off -r requirements.lock" in calls
+    assert (f"system: -m venv --clear {tmp_path}/.venv" in calls) == (stamp is None)
+    assert f"install --progress-bar off -r {tmp_path}/requirements.lock" in calls
     assert calls.splitlines()[-1] == "venv: -m synpos_lib.workflow.cli smoke"
     assert message in run.stdout and (tmp_path / ".venv" / "made-from-requirements.lock").exists()
 
@@ -142,3 +142,18 @@ def test_a_set_up_that_fails_leaves_no_stamp(script, tmp_path):
     run = script("smoke")
     assert run.returncode != 0
     assert not (tmp_path / ".venv" / "made-from-requirements.lock").exists()
+
+
+def test_the_script_starts_from_any_folder_and_leaves_paths_to_its_caller(script, tmp_path):
+    told = 'echo "$PWD $SYNPOS_OUTPUTS $PYTHONUTF8 $PYTHONSAFEPATH ${PYTHONPATH%%:*} $*"'
+    clone, elsewhere = tmp_path / "mein Körper", tmp_path / "else where"
+    stand_in(clone / ".venv" / "bin" / "python", told)
+    for name in ("run_all.sh", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, clone)
+    shutil.copy(REPOSITORY / "requirements.lock", clone / ".venv" / "made-from-requirements.lock")
+    elsewhere.mkdir()
+    places = {"PATH": str(tmp_path / "bin"), "SYNPOS_OUTPUTS": "o", "CDPATH": str(tmp_path), "PYTHONUTF8": "0"}
+    for start in ("../mein Körper/run_all.sh", f"{clone}/run_all.sh"):
+        words = [start, "handout", "rel"]
+        run = subprocess.run(words, cwd=elsewhere, env=places, capture_output=True, encoding="utf-8")
+        assert run.stdout == f"{elsewhere} o 1 1 {clone} -m synpos_lib.workflow.cli handout rel\n", run.stderr

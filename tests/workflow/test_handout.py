@@ -1,5 +1,6 @@
 """The copies for a class: students get no answer, teachers get one that runs."""
 
+import json
 import re
 
 import nbformat
@@ -59,3 +60,12 @@ def test_words_beside_the_code_are_kept():
     stub, answer, words = handout.with_solution(cells)
     assert answer["source"] == "def f():\n    return 1\n\n\nexercises.check_f(f, 3)"
     assert words["source"] == "**Solution.** Why."
+
+
+def test_a_copy_is_a_plain_notebook_whatever_its_cells_hold(tmp_path, monkeypatch):
+    cell = {"cell_type": "markdown", "metadata": {}, "source": "Ä half \ud800"}  # without an id, as older ones are
+    (tmp_path / "01_a.ipynb").write_text(json.dumps({"cells": [cell]}))
+    monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path))
+    for copy in handout.write(tmp_path / "class"):
+        text = (copy / "01_a.ipynb").read_text(encoding="utf-8")
+        assert json.loads(text) == {"cells": [cell]} and "Ä half \\ud800" in text

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 
 import pytest
 
@@ -73,6 +75,71 @@ def test_defaults_and_overrides(place):
     assert job.parameters["epochs"] == 3 and job.parameters["limit"] == 5 and job.parameters["method"] == "simclr"
     assert job.parameters["profile"] == "quick"
     assert type(job.parameters["w"]) is float  # so that 1 and 1.0 are the same job
+
+
+RANGES = """\
+profile = "quick"  # which set
+epochs = 20  # passes over the data, at least 1
+w = 0.1  # share of the noise, from 0 to 1; the paper has 0.5
+rate = 1e-3  # at the peak, above 0, at most 1.5
+sampler = "dpm++"  # or ddim, as in the paper; or ddpm
+editor = "x"  # the folder of an editor, or its name on the hub
+weights = [0.0, 0.5]  # values of w, from 0 to 1, with 0 among them
+seeds = [0]  # of the trainings, at least 0
+prompts = []  # of the editor; empty takes all
+images = 5  # at least 2, or 0 for all
+"""
+PLACE = "in profile 'quick' for 07_ssl_training must be"
+
+
+@pytest.mark.parametrize(
+    "block, message",
+    [
+        ("{epochs: 0}", f"parameter 'epochs' {PLACE} at least 1, not 0"),
+        ("{epochs: [3, -1]}", f"parameter 'epochs' {PLACE} at least 1, not -1"),
+        ("{w: -0.01}", f"parameter 'w' {PLACE} at least 0 and at most 1, not -0.01"),
+        ("{w: 2}", f"parameter 'w' {PLACE} at least 0 and at most 1, not 2"),
+        ("{rate: 0}", f"parameter 'rate' {PLACE} above 0 and at most 1.5, not 0"),
+        ("{rate: .nan}", f"parameter 'rate' {PLACE} a number of usual size, not nan"),
+        ("{epochs: 1" + 400 * "0" + "}", "a number of usual size, not 1"),
+        ("{sampler: ddmi}", f"parameter 'sampler' {PLACE} dpm++ or ddim or ddpm, not 'ddmi'"),
+        ("{weights: [[0, 0.5], [0, 1.1]]}", f"parameter 'weights' {PLACE} at least 0 and at most 1, not 1.1"),
+        ("{weights: [0.5]}", f"parameter 'weights' {PLACE} a list with 0 among its values, not [0.5]"),
+        ("{images: [0, 1]}", f"parameter 'images' {PLACE} at least 2 or 0, not 1"),
+        ("{seeds: [-1]}", f"parameter 'seeds' {PLACE} at least 0, not -1"),
+        ("{seeds: []}", f"parameter 'seeds' {PLACE} a list of at least one value, not []"),
+        ('{editor: "a\\nb"}', "printable text, not 'a\\nb'"),
+        ('{editor: "\\ud800"}', "printable text, not '\\ud800'"),
+    ],
+)
+def test_a_value_out_of_the_range_that_its_comment_states_is_refused(place, block, message):
+    place(block, RANGES)
+    with pytest.raises(Problem) as problem:
+        profiles.jobs("quick")
+    assert message in str(problem.value)
+
+
+def test_the_ends_of_a_range_are_in_it(place):
+    ends = "{epochs: [1, 2000], w: [0, 1], rate: 1.5, images: 0, sampler: [dpm++, ddpm], weights: [1, 0], prompts: []}"
+    place(ends, RANGES)
+    assert len(profiles.jobs("quick")) == 8
+    place(cell=RANGES.replace("epochs = 20", "epochs = 0"))
+    with pytest.raises(Problem, match="'epochs' in the parameters cell of 07_ssl_training must be at least 1, not 0"):
+        profiles.jobs("quick")
+
+
+def test_a_profile_of_too_many_jobs_is_counted_before_they_are_made(place):
+    numbers = list(range(1, 401))
+    place(f"{{epochs: {numbers}, w: {numbers}, limit: {numbers}}}")
+    start = time.monotonic()
+    with pytest.raises(Problem, match="'quick' has 64,000,000 jobs, more than 2,000: shorten its lists"):
+        profiles.jobs("quick")
+    assert time.monotonic() - start < 5
+    place(f"[{{epochs: {numbers}, limit: [1, 2, 3, 4, 5]}}, {{w: [0.5]}}]")
+    with pytest.raises(Problem, match="has 2,001 jobs"):
+        profiles.jobs("quick")
+    place(f"{{epochs: {numbers}, limit: [1, 2, 3, 4, 5]}}")
+    assert len(profiles.jobs("quick")) == 2000
 
 
 def test_lists_make_one_job_per_combination(place):
@@ -151,6 +218,76 @@ def test_other_mistakes_in_a_profile(place):
 
 
 @pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{epochs: \xff}", "line 1 is not valid YAML: 'utf-8' codec can't decode byte 0xff"),
+        ("{}\n#\n#\xff", "line 3 is not valid YAML: 'utf-8' codec"),
+        ("{epochs: 2024-13-45}", "line 1 is not valid YAML: this is no timestamp (month must be"),
+        ("\n  epochs: !!int abc", "line 2 is not valid YAML: this is no int"),
+        ("\n  w: 1\n  epochs: !!bool x", "line 3 is not valid YAML: this is no bool"),
+        ("{epochs: " + 5000 * "1" + "}", "line 1 is not valid YAML: this is no int"),
+        (2000 * "[" + 2000 * "]", "is not valid YAML: maximum recursion depth exceeded"),
+        ("\n  epochs: \x01", "line 2 is not valid YAML: special characters are not allowed"),
+        ("!!python/object:os.system x", "line 1 is not valid YAML: could not determine a constructor"),
+        ("{epochs: !!binary aGk=}", "must be a whole number, as in 20, not b'hi'"),
+        ("{epochs: 2024-10-05}", "must be a whole number"),
+        (
+            "{epochs: &e [&d [&c [&b [&a [1, 1, 1, 1, 1, 1, 1, 1, 1]"
+            + "".join(8 * f", *{k}" + "]" for k in "abcde")
+            + "}",
+            "",
+        ),
+        ("&x {epochs: *x}", "must be a whole number"),
+        ("{epochs: 1:30}", "must be a whole number, as in 20, not '1:30'"),
+        ("{1: 2}", "must be `name: value` lines"),
+        ("{}\n1: {}", "must be one block per notebook"),
+        ("{}\n? [a]\n: b", "must be one block per notebook"),
+    ],
+)
+def test_whatever_the_parser_meets_is_one_sentence_with_its_place(place, tmp_path, text, message):
+    (tmp_path / "profiles" / "quick.yaml").write_bytes(b"07_ssl_training: " + text.encode("latin-1"))
+    with pytest.raises(Problem) as problem:
+        profiles.jobs("quick")
+    assert message in str(problem.value) and len(str(problem.value)) < 500 and "\n" not in str(problem.value)
+
+
+def test_a_zero_before_a_number_changes_nothing(place):
+    place("{epochs: 010}")
+    assert only_job().parameters["epochs"] == 10
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "null", "about: 'much'"])
+def test_an_empty_profile_is_refused(place, tmp_path, text):
+    (tmp_path / "profiles" / "quick.yaml").write_text(text)
+    with pytest.raises(Problem, match="must be one block per notebook"):
+        profiles.jobs("quick")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)])
+def test_only_a_file_is_read(place, tmp_path, make):
+    for name, word in (("profiles/quick.yaml", "quick"), ("07_ssl_training.ipynb", "quick")):
+        place()
+        (tmp_path / name).unlink()
+        make(tmp_path / name)
+        with pytest.raises(Problem, match=f"{name} is not a file, or leads to none"):
+            profiles.jobs(word)
+        (tmp_path / name).rmdir() if (tmp_path / name).is_dir() else (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["my profile", ".hidden", "a\nb", "recorded"])
+def test_the_name_of_a_profile_can_be_that_of_its_results(place, tmp_path, name):
+    (tmp_path / "profiles" / "quick.yaml").rename(tmp_path / "profiles" / f"{name}.yaml")
+    with pytest.raises(Problem, match="has a name that its results cannot have"):
+        profiles.jobs(name)
+
+
+def test_a_folder_of_notebooks_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("SYNPOS_NOTEBOOKS", "/nonexistent")
+    with pytest.raises(Problem, match="folder of the notebooks, /nonexistent, is not there: correct SYNPOS_NOTEBOOKS"):
+        profiles.profile_names()
+
+
+@pytest.mark.parametrize(
     "line",
     ["x = a.b  # a name", "x = 1 + y  # derived", "x = 1", 'x = "a#b"  # hash', 'x = "a=b"  # equals', "x = 1  # a = b",
      "x: int = 1  # annotated", "x = (1, 2)  # a tuple", "print(1)", "x = {1: 2}  # a dictionary", "x = [",
@@ -174,9 +311,15 @@ def test_the_cell_means_the_same_to_papermill(place, tmp_path):
 
 
 def test_a_notebook_that_is_none(place, tmp_path):
-    (tmp_path / "07_ssl_training.ipynb").write_text("{")
-    with pytest.raises(Problem, match="is not a notebook"):
-        profiles.jobs("quick")
+    cell = {"cell_type": "code", "metadata": {}, "source": ""}
+    shapes = [{}, [], None, {"cells": []}, {"cells": [cell, {}]}, {"cells": [3]}]
+    shapes += [{"cells": [cell | change]} for change in ({"source": 3}, {"source": [3]}, {"metadata": {"tags": 3}})]
+    shapes += [{"cells": [{key: cell[key] for key in cell if key != lost}]} for lost in cell]
+    texts = [json.dumps(shape).encode() for shape in shapes]
+    for text in [*texts, b"", b"{", b"\xff", 100_000 * b"[", json.dumps({"cells": [cell]}).encode("utf-16")]:
+        (tmp_path / "07_ssl_training.ipynb").write_bytes(text)
+        with pytest.raises(Problem, match="07_ssl_training.ipynb is not a notebook .*: restore it"):
+            profiles.jobs("quick")
     place(cell="epochs = 1  # no profile\n")
     with pytest.raises(Problem, match="lacks the line `profile"):
         profiles.jobs("quick")
