@@ -30,6 +30,8 @@ from synpos_lib.core.runs import open_run, read_run  # noqa: E402
 from synpos_lib.lab import recorded  # noqa: E402
 from synpos_lib.workflow import cli, graph, marks, pages, recording, report, watch  # noqa: E402
 
+pytestmark = pytest.mark.slow  # half a minute
+
 SEED, CASES = int(os.environ.get("CORPUS_SEED", 0)), int(os.environ.get("CORPUS_CASES", 2000))
 ONE, _, NUMBER = os.environ.get("CORPUS_CASE", "").partition("/")
 SECONDS, FEWEST = 55.0 * max(1.0, CASES / 2000), 500  # for all kinds together, and how many cases must fit in
@@ -376,7 +378,7 @@ def outcome(step: Step) -> str:
     return ""
 
 
-def lost(world: World, touched: set[Path], kind: str, before: bytes) -> list[str]:
+def lost(world: World, touched: set[Path]) -> list[str]:
     """The whole files that a call has changed or removed; one that was set aside or moved is not lost."""
     now = world.snapshot()
     places = {data: path for path, data in now.items() if ".damaged" in path.name or ".earlier" in path.parts}
@@ -401,7 +403,7 @@ def case(world: World, kind: str, number: int) -> str:
     if kind == "runs":  # without its checkpoint, a run begins anew
         touched |= {path.with_name("metrics.jsonl") for path in touched if path.name == "checkpoint.safetensors"}
     again = touched if kind != "recordings" else touched | set(targets(world, kind))  # which `record` makes anew
-    if gone := lost(world, again, kind, b""):
+    if gone := lost(world, again):
         wrong += f" lost: {gone}"
     return f"CORPUS_SEED={SEED} CORPUS_CASE={kind}/{number}: {wrong}\n    {about}" if wrong else ""
 

@@ -169,14 +169,16 @@ def lock_profile(profile: str) -> Iterator[int]:
 
 def run(profile: str, steps: dict[str, Step], targets: list[str], jobs: int, extra: list[str]) -> int:
     """Run the unfinished jobs, print their progress, write the index page; 0 when everything is done."""
-    chosen = steps_for(steps, targets)
-    waiting = {step.name: step for step in chosen if step.reason}
-    if len(waiting) < len(chosen):
-        print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
-    if waiting and (hours := profiles.gpu_hours(profile)):
-        print(hours)  # so that nobody starts a month by accident
     threads = int(os.environ.get("SYNPOS_THREADS") or max(1, len(os.sched_getaffinity(0)) // jobs))
     with lock_profile(profile) as lock:
+        for step in steps.values():  # once more, since another start may have finished jobs before this one's turn
+            step.reason = _reason(step, profile, steps)
+        chosen = steps_for(steps, targets)
+        waiting = {step.name: step for step in chosen if step.reason}
+        if len(waiting) < len(chosen):
+            print(f"{len(chosen) - len(waiting)} of {len(chosen)} jobs are finished and will not run again")
+        if waiting and (hours := profiles.gpu_hours(profile)):
+            print(hours)  # so that nobody starts a month by accident
         entries: dict[str, marks.Entry] = {
             step.name: {
                 "notebook": step.job.notebook,
@@ -226,7 +228,7 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     paths = [str(runtime.REPOSITORY), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     compiled = {"TORCHINDUCTOR_CACHE_DIR": str(Path.home() / ".cache" / "synpos" / "compiled")}  # worth keeping
     environment = {**compiled, **os.environ, "TMPDIR": str(place / "tmp"), "SYNPOS_PARENT": str(os.getpid())}
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}  # so that folders may have any name
     with log.open("w", encoding="utf-8") as out:
         streams: dict = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
         process = subprocess.Popen(command, env=environment, pass_fds=(lock,), start_new_session=True, **streams)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import resource
@@ -75,11 +76,19 @@ def _execute(job: marks.Entry, name: str, target: Path, threads: int, output: _L
         papermill.execute_notebook(str(source), str(unfinished), job["parameters"], **quiet, **place)
     except papermill.PapermillExecutionError as problem:
         error = _one_line(f"{problem.ename}: {problem.evalue}")
-    finally:
-        if unfinished.exists():
-            os.replace(unfinished, target)
-            pages.write(target)
+    except Exception:  # the kernel died, the disk is full, …
+        with contextlib.suppress(OSError, ValueError):  # it has no page if it was written by half
+            _keep(unfinished, target)
+        raise
+    _keep(unfinished, target)
     return error
+
+
+def _keep(unfinished: Path, target: Path) -> None:
+    """Put an executed notebook in its place, with its pages; half of one is refused."""
+    json.loads(unfinished.read_bytes())
+    os.replace(unfinished, target)
+    pages.write(target)
 
 
 def _one_line(text: str) -> str:

@@ -150,7 +150,10 @@ def test_what_was_made_by_hand_with_other_parameters_is_made_anew(laboratory):
     assert "0 of 4 jobs would run" in laboratory.run("small", "--dry-run").stdout
 
 
-def test_folders_may_have_any_name(tmp_path):
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_folders_may_have_any_name(tmp_path, monkeypatch, locale):
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
     laboratory = Laboratory(tmp_path / 'it\'s #2: "two" $ö')
     run = laboratory.run("small", "--only", "02", "--jobs", "1", "--", "--printshellcmds")
     assert run.returncode == 0, run.stdout + run.stderr

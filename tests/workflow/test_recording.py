@@ -199,6 +199,17 @@ def test_an_edited_manifest_is_refused_and_stays_where_it_is(folder):
     assert manifest.exists()
 
 
+def test_a_start_that_waited_for_another_runs_nothing_twice(folder, monkeypatch):
+    mark = folder / "outputs" / "p" / "jobs" / "02_b.json"
+    data = mark.read_bytes()
+    mark.unlink()
+    steps = workflow.plan("p")
+    assert steps["02_b"].reason
+    mark.write_bytes(data)  # the other start has finished it
+    monkeypatch.delattr(workflow, "_snakemake")
+    assert workflow.run("p", steps, list(steps), 1, []) == 0
+
+
 def test_a_manifest_of_another_shape_is_refused(folder):
     manifest = recording.record("p", "laptop") / "manifest.json"
     whole = recorded.read_manifest(manifest.parent)
