@@ -17,6 +17,8 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.lab import parameters
 from synpos_lib.workflow import graph, marks, pages
 
+MUTE = "a cell failed and left no error: memory or open files may have run out (raise their number with `ulimit -n`)"
+
 
 def run(plan: Path, name: str, threads: int, parent: int) -> int:
     """Execute one job of a plan; 0 when it succeeded."""
@@ -75,7 +77,8 @@ def _execute(job: marks.Entry, name: str, target: Path, threads: int, output: _L
         place = {"cwd": str(source.parent), "kernel_name": "python3"}
         papermill.execute_notebook(str(source), str(unfinished), job["parameters"], **quiet, **place)
     except papermill.PapermillExecutionError as problem:
-        error = _one_line(f"{problem.ename}: {problem.evalue}")
+        mute = problem.ename == "CellExecutionError"  # what papermill says when the kernel gave no error
+        error = MUTE if mute else _one_line(f"{problem.ename}: {problem.evalue}")
     except Exception:  # the kernel died, the disk is full, …
         with contextlib.suppress(OSError, ValueError):  # it has no page if it was written by half
             _keep(unfinished, target)

@@ -6,6 +6,7 @@ from unittest import mock
 
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from synpos_lib.workflow import job
 
@@ -31,3 +32,14 @@ def test_the_first_error_is_the_one_reported_and_half_a_notebook_replaces_none(t
     with pytest.raises(OSError, match="No space left"):
         job._execute({"notebook": "00_start_here", "parameters": {}}, "00_start_here", target, 1, None)
     assert json.loads(target.read_text()) == {"from": left}
+
+
+def test_a_kernel_that_fails_without_a_word_is_reported_with_what_may_help(target, monkeypatch):
+    def execute(source, unfinished, *_, **__):
+        with open(unfinished, "w") as file:
+            file.write("{}")
+        raise PapermillExecutionError(0, None, "", "CellExecutionError", "", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    error = job._execute({"notebook": "00_start_here", "parameters": {}}, "00_start_here", target, 1, None)
+    assert "open files may have run out" in error and "ulimit -n" in error
