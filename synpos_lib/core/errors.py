@@ -8,7 +8,7 @@ class Problem(ValueError):
     """A problem that the reader can solve; the command line shows its one sentence without a traceback."""
 
     def __init__(self, sentence: str):
-        super().__init__(" ".join(sentence.split()))  # on one line, whatever names and values it quotes
+        super().__init__("\\n".join(sentence.splitlines()))  # on one line, whatever names it quotes
 
 
 def suggest(word: object, options: Iterable[object]) -> str:

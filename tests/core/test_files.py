@@ -262,4 +262,4 @@ def test_what_cannot_be_read_stays_where_it_is(tmp_path):
 
 
 def test_a_problem_is_one_line_whatever_it_quotes():
-    assert str(Problem("unknown word 'a\nb' (did you mean\n 'ab'?)")) == "unknown word 'a b' (did you mean 'ab'?)"
+    assert str(Problem("unknown word 'a\nb' (did you mean\n 'ab'?)")) == r"unknown word 'a\nb' (did you mean\n 'ab'?)"
