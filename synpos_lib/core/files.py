@@ -28,7 +28,7 @@ PART = ".part"  # how the name of an unfinished file ends
 def safe_name(text: str) -> str:
     """Text as part of a file name: `folder:/data/my birds` becomes `folder_data_my_birds`."""
     name = re.sub(r"[^\w.=+-]+", "_", text)
-    return name if len(name.encode()) <= 100 else f"{name[:30]}-{digest(name)[:12]}"  # a system takes 255 bytes
+    return name if len(name.encode()) <= 160 else f"{name[:40]}-{digest(name)[:12]}"  # a system takes 255 bytes
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -123,7 +123,7 @@ def _block_jobs(profile: str, notebook: str, block: Block, values: dict[str, lis
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
         parameters = {name: _as_declared(value, declared[name]) for name, value in (defaults | chosen | fixed).items()}
-        name = "-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in sweep)])
+        name = files.safe_name("-".join([notebook, *(f"{key}={_as_words(chosen[key])}" for key in sweep)]))
         jobs.append(Job(name, notebook, parameters))
     return jobs
 
@@ -143,4 +143,4 @@ def _as_declared(value: object, parameter: Parameter) -> object:
 def _as_words(value: object) -> str:
     """A value as part of a file name."""
     text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-    return files.safe_name(text.lower() if isinstance(value, bool) else text)
+    return text.lower() if isinstance(value, bool) else text

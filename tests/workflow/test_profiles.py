@@ -150,6 +150,9 @@ def test_lists_make_one_job_per_combination(place):
     place("{layers: [[mid], [mid, up]], dataset: ['folder:a/b', cifar10], w: [1e-3, -1]}")
     assert profiles.jobs("quick")[0].name == "07_ssl_training-layers=mid-dataset=folder_a_b-w=0.001"
     assert profiles.jobs("quick")[-1].name == "07_ssl_training-layers=mid+up-dataset=cifar10-w=-1"
+    place(f"{{dataset: ['folder:{'x' * 250}', 'folder:{'x' * 249}y'], epochs: [1, 2]}}")
+    names = {job.name for job in profiles.jobs("quick")}
+    assert len(names) == 4 and max(map(len, names)) <= 160, "so that the names of their files are not too long"
 
 
 def test_yaml_is_that_of_1_2(place):
