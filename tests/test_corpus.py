@@ -303,6 +303,7 @@ def targets(world: World, kind: str) -> list[Path]:
 
 
 WORDS = ["small", "--dry-run", "--only", "--from", "--jobs", "--as", "--retrain", "--download", "test", "lab", "record"]
+WORDS += ["--jobs=" + "9" * 5000]
 WORDS += [
     "handout",
     "--",

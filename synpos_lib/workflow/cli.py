@@ -49,7 +49,7 @@ def _matching(pattern: str, rule: str) -> Callable[[str], str]:
 
 
 NOTEBOOKS = _matching(".*[^,].*", "notebooks, as in `--only 02,07`")
-NUMBER = _matching("0*[1-9][0-9]*", "a whole number from 1")
+NUMBER = _matching("0*[1-9][0-9]{0,3}", "a whole number from 1 to 9999")
 NAME = _matching(r"\w[\w.-]*", "a plain name of letters, digits, '.', '_' and '-'")
 SWITCH = {"action": "store_true"}
 OPTIONS: dict[str, tuple[str, dict]] = {  # help, and what argparse needs
@@ -178,9 +178,7 @@ def run_tests() -> int:
 def main(words: list[str]) -> int:
     """Run the command line; a user's error is one sentence and status 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a pipe or a file shows each line at once, and names that are not text
+        if isinstance(stream, io.TextIOWrapper):  # a pipe or a file shows each line at once, and any name
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         for variable in PLACES:
