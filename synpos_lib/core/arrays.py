@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,10 +24,20 @@ def mapped(path: Path) -> Tensor:
 
     The file may be larger than memory: without NORESERVE, Linux would refuse to map it for writing.
     """
-    array = np.lib.format.open_memmap(path, mode="r")
+    array = open_array(path, "r")
     with path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE | NORESERVE)
     return torch.from_numpy(np.ndarray(array.shape, array.dtype, memory, array.offset))
+
+
+def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
+    """A .npy file as it lies on the disk; a ValueError says that it is none."""
+    try:
+        return np.lib.format.open_memmap(path, mode=mode)
+    except OSError:
+        raise
+    except Exception as error:  # of the parser of Python that reads its head
+        raise ValueError(f"it is not an array: {error}") from error
 
 
 def gather(whole: Tensor, index: Tensor, dim: int = 0) -> Tensor:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
 
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Damaged, Problem
 
 Shape = TypeVar("Shape")
 PART = ".part"  # how the name of an unfinished file ends
@@ -33,9 +33,10 @@ def safe_name(text: str) -> str:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to a temporary neighbour, flush it to disk, then rename it over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    temporary = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -45,7 +46,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise Problem(f"could not write {path}: {error.strerror}; what was there before is unchanged") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def clear_parts(folder: Path, age: float = 0.0) -> None:
@@ -57,7 +59,9 @@ def clear_parts(folder: Path, age: float = 0.0) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Write a mapping as readable JSON with its digest, atomically."""
+    """Write a mapping, without a key `digest`, as readable JSON with its digest, atomically."""
+    if "digest" in value:
+        raise ValueError("the key 'digest' is that of the file itself")
     plain = json.loads(json.dumps(value))  # with text for keys, as it will be read
     text = json.dumps({**plain, "digest": digest(plain)}, indent=1, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode(errors="surrogatepass"))  # names of files may be anything
@@ -78,6 +82,8 @@ def parse_json(data: bytes, shape: type[Shape]) -> Shape:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from error
+    if isinstance(value, dict) and value and "digest" not in value:
+        raise ValueError("it has no digest: an earlier version has written it")
     if not isinstance(value, dict) or value.pop("digest", None) != digest(value):
         raise ValueError("its contents do not match their digest")
     if where := misfit(value, shape):
@@ -130,6 +136,8 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
             raise damaged(path, "it is not a regular file")
         with path.open("rb") as file:
             yield file
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise Problem(f"could not read {path}: {error.strerror}; make it readable, or remove it") from error
 
@@ -139,9 +147,11 @@ def damaged(path: Path, reason: object) -> Problem:
     aside = free_name(path.with_name(path.name + ".damaged"))
     try:
         os.replace(path, aside)
+    except FileNotFoundError:
+        return Damaged(f"{path} is damaged ({reason}) and another process has set it aside: start again")
     except OSError as error:
         return Problem(f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it")
-    return Problem(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make a new one")
+    return Damaged(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make a new one")
 
 
 def free_name(path: Path) -> Path:

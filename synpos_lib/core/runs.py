@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
 from synpos_lib.core import files, runtime
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Damaged, Problem
 from synpos_lib.core.fingerprint import code_fingerprint
 
 
@@ -61,8 +61,8 @@ class Run:
             path = self.folder / name
             if not path.exists() or files.sha256(path) != digest:
                 change = "changed after the run ended" if path.exists() else "is missing"
-                if path == self._checkpoint and path.exists():
-                    files.damaged(path, change)  # set aside too, or the next start would load it
+                if self._checkpoint.exists() and path in (self._checkpoint, self._metrics):
+                    files.damaged(self._checkpoint, change)  # set aside too, or the next start would load it
                 raise files.damaged(self._done, f"{name} {change}, so its results cannot be believed")
         self.results = {"seconds": mark["seconds"], **mark["results"]}
         self.provenance = dict(mark["provenance"])
@@ -197,8 +197,8 @@ def _is_done(folder: Path, config: dict[str, Any]) -> bool:
 
 def _try_config(folder: Path) -> dict[str, Any] | None:
     """The configuration of a run, or nothing: it is missing, or was damaged and is set aside."""
-    with contextlib.suppress(Problem):
-        return read_config(folder) if (folder / "config.json").exists() else None
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        return read_config(folder)
     return None
 
 
@@ -206,7 +206,7 @@ def _make_room(folder: Path, config: dict[str, Any]) -> None:
     """Move a run of another configuration aside; then move this one back, if it was moved aside once, or start it."""
     before = _try_config(folder)
     if before != config and any(not path.name.startswith(".") for path in folder.glob("*")):
-        reason = _differences(before, config) if before else "its configuration is lost"
+        reason = _differences(before, config) if before else "its configuration is lost or of an earlier version"
         aside = files.free_name(folder.parent / ".earlier" / folder.name)
         aside.parent.mkdir(exist_ok=True)
         os.replace(folder, aside)

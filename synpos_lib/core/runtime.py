@@ -196,7 +196,7 @@ def hardware() -> str:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {cores} cores"
+    return f"{name}, {cores} core{'s' * (cores > 1)}"
 
 
 class Origin(TypedDict):

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, printable, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.data import scenes, targets
 from synpos_lib.data.corruptions import corrupt, find
 from synpos_lib.data.decoded import Source, open_or_decode
 from synpos_lib.data.images import Images, images_fingerprint, take
-from synpos_lib.data.pictures import printable
 from synpos_lib.data.trees import in_turns, rank, read_tree, with_val
 
 EMBEDDED: dict[str, dict[str, Any]] = {  # name: what is drawn; the source set is `scenes`
@@ -160,8 +159,9 @@ def _find(name: str, root: Path) -> tuple[Path, bool]:
     if name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
         if not folder.is_dir():
+            found = f"{folder} is a file" if folder.exists() else f"no folder {Path.cwd() / folder}"
             raise Problem(
-                f"no folder {folder}: '{name}' needs an image-folder tree there (train/CLASS/*.png and "
+                f"{found}: '{name}' needs an image-folder tree there (train/CLASS/*.png and "
                 "test/CLASS/*.png, or just CLASS/*.png); correct the path, or use the embedded 'scenes'"
             )
         return folder, True

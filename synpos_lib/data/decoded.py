@@ -22,7 +22,7 @@ from torch import Tensor
 
 from synpos_lib.core import files
 from synpos_lib.core.arrays import mapped
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Damaged, Problem, printable
 from synpos_lib.core.fingerprint import code_fingerprint
 from synpos_lib.core.runtime import progress
 from synpos_lib.data import pictures
@@ -80,6 +80,8 @@ def open_or_decode(
 ) -> tuple[Tensor, Manifest]:
     """The images of a part from the cache file `path`, decoded first if that is missing, old or damaged."""
     signature = _signature(folder)
+    if path.exists() and not os.access(path.parent, os.W_OK) and (found := _open(path, signature)):
+        return found  # of somebody else, who has decoded for all
     with _lock(path):
         return _open(path, signature) or _fill(path, make(), size, part, folder, signature)
 
@@ -99,8 +101,7 @@ def _lock(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not path.exists():
-                print(f"another process is decoding {path.stem}; waiting", flush=True)
+            print(f"another process is opening or decoding {path.stem}; waiting", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         for left in path.parent.glob(f".{glob.escape(path.stem)}.*"):
             left.unlink()
@@ -119,7 +120,9 @@ def _open(path: Path, signature: str) -> tuple[Tensor, Manifest] | None:
         images = mapped(path)
         _check(path, images, manifest)
         return images, manifest
-    except (Problem, ValueError) as error:
+    except ValueError as error:
+        if isinstance(error, Problem) and not isinstance(error, Damaged):
+            raise  # it cannot be read, which says nothing of its contents
         for file in (path, note):
             if file.exists():
                 files.damaged(file, error)
@@ -155,7 +158,7 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
         unreadable = _write(temporary, _decoded(source.items, size, f"decoding {folder.name} ({part})"), shape)
         if unreadable:
             named = sorted((os.path.relpath(source.items[i], folder), why) for i, why in unreadable.items())
-            names = [f"{pictures.printable(path)} ({pictures.printable(why)})" for path, why in named]
+            names = [f"{printable(path)} ({printable(why)})" for path, why in named]
             first = ", ".join(names[:3]) + ", …" * (len(names) > 3)
             raise Problem(
                 f"{len(names)} of {shape[0]} images in {folder} cannot be read: {first}; replace or remove them"

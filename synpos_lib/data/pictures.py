@@ -5,7 +5,6 @@ notebooks/README.md lists what is read, and how.
 
 import contextlib
 import os
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,22 +17,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
+UNREAD = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd"}  # refused
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # whatever the suffix says; no other code of Pillow runs
 GROUND = "white"  # what shows through transparent pixels
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: bits per sample; 0: white is zero; 2: signed integers
 
 
-UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: controls, bytes that are no UTF-8, ends of lines
-
-
-def printable(text: str) -> str:
-    """A name for a message: as it is, or with escapes if that would break the line or its encoding."""
-    return ascii(text) if UNPRINTABLE & set(map(unicodedata.category, text)) else text
-
-
 def below(folder: Path) -> list[Path]:
     """Every path below a folder that is named like a picture, sorted; `read` refuses what is none."""
-    return sorted(Path(path) for path in walk(folder) if os.path.splitext(path)[1].lower() in SUFFIXES)
+    return sorted(Path(path) for path in walk(folder) if os.path.splitext(path)[1].lower() in SUFFIXES | UNREAD)
 
 
 def walk(folder: Path) -> Iterator[str]:
@@ -69,7 +61,9 @@ def read(path: Path, size: int) -> np.ndarray:
         if not path.is_file():
             raise ValueError("not a regular file, or a link that leads to none")
         with Image.open(path, formats=FORMATS) as image:
+            raw = image.tile[0][3] if image.format == "PNG" and image.tile else ""
             image.load()
+            _unpack_transparency(image, raw)
             with contextlib.suppress(Exception):  # metadata that Pillow cannot read turn nothing
                 ImageOps.exif_transpose(image, in_place=True)
             return fit(_rgb(image), size)
@@ -86,6 +80,15 @@ def fit(image: "Image", size: int) -> np.ndarray:
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
+def _unpack_transparency(image: "Image", raw: object) -> None:
+    """Bring the one transparent value of a PNG to the range of its pixels, which Pillow has brought to 8 bits."""
+    value = image.info.get("transparency")
+    if raw == "RGB;16B" and value is not None:  # the lower bits are lost, by which it differs from its neighbours
+        raise ValueError("one transparent colour of 16 bits: save it with an alpha channel")
+    if isinstance(value, int):
+        image.info["transparency"] = value * {"1": 255, "L;2": 85, "L;4": 17}.get(str(raw), 1)
+
+
 def _rgb(image: "Image") -> "Image":
     from PIL import Image
 
@@ -94,8 +97,6 @@ def _rgb(image: "Image") -> "Image":
         return Image.fromarray(_grey(image, tags)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    if image.mode == "RGB" and max(image.info["transparency"]) > 255:  # Pillow has dropped the lower bits to compare
-        raise ValueError("one transparent colour of 16 bits: save it with an alpha channel")
     ground = Image.new("RGBA", image.size, GROUND)
     ground.alpha_composite(image.convert("RGBA"))
     return ground.convert("RGB")

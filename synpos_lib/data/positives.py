@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from synpos_lib.core import runtime
-from synpos_lib.core.arrays import mapped
+from synpos_lib.core.arrays import mapped, open_array
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged, misfit
 from synpos_lib.core.fingerprint import identity, weights_fingerprint
@@ -87,6 +87,8 @@ def keep(folder: Path, anchors: Images, candidates: Tensor, origin: dict) -> Run
 
 def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor:
     """The candidates of these anchors, memory-mapped: (N, K, 3, H, W); refused if not made by the network, if given."""
+    if not folder.exists():
+        raise Problem(f"there are no positives in {folder}: make them with notebook 05")
     run = read_run(folder)
     if run.config["images"] != anchors.fingerprint:
         raise Problem(
@@ -149,7 +151,7 @@ def _array(run: Run, n: int, k: int, size: int) -> np.memmap:
     try:
         if not path.exists():
             np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        array = np.lib.format.open_memmap(path, mode="r+")
+        array = open_array(path, "r+")
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)  # a full disk is an error here, later a crash
     except ValueError as error:

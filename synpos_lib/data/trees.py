@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Problem, printable
 from synpos_lib.data import pictures
 from synpos_lib.data.decoded import Source
 
@@ -53,7 +53,7 @@ def _class_files(folder: Path, classes: tuple[str, ...] = ()) -> Source:
 def _class_name(folder: Path) -> str:
     """The name of a folder, in the one spelling of its accents that is the same on every system."""
     name = unicodedata.normalize("NFC", folder.name)
-    if (readable := pictures.printable(name)) != name:
+    if (readable := printable(name)) != name:
         raise Problem(f"the class folder {readable} in {folder.parent} has a name that cannot be printed: rename it")
     return name
 

@@ -69,6 +69,7 @@ class Notebook:
     def _keep(self, kind: str, name: str, forms: dict[str, bytes], text: str, runs: Runs, page: str) -> None:
         """Write a result in every form, with a note of what made it, and show its page."""
         folder, stem = self.folder / kind, f"{self.job}.{name}"
+        (folder / f"{stem}.json").unlink(missing_ok=True)  # the note of what is replaced
         for ending, data in forms.items():
             files.write_bytes(folder / f"{stem}.{ending}", data)
         note = {

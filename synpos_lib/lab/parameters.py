@@ -19,7 +19,7 @@ from typing import Any
 
 from synpos_lib import methods
 from synpos_lib.core import fingerprint, runtime
-from synpos_lib.core.errors import Problem, suggest
+from synpos_lib.core.errors import Problem, printable, suggest
 
 REPORT = "13_report"  # the notebook that gathers the results of the others
 NUMBER = r"(-?\d+(?:\.\d+)?)"
@@ -164,7 +164,7 @@ def check_value(name: str, value: object, parameter: Parameter, where: str) -> N
     if isinstance(value, list) and (missing := [n for n in parameter.required if n not in value]):
         raise refusal(f"a list with {missing[0]:g} among its values", value)
     for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, str) and not each.isprintable():
+        if isinstance(each, str) and printable(each) != each:
             raise refusal("printable text", each)
         if isinstance(each, int | float) and not abs(each) < LARGEST:  # `not`, since nan is not below it either
             raise refusal("a number of usual size", each)

@@ -56,7 +56,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return files.parse_json(data, Manifest)
     except ValueError as error:
-        raise Problem(f"{path} is damaged ({error}): restore it, for example with git checkout") from error
+        mend = "restore it, for example with git checkout, or record it again"
+        raise Problem(f"{path} cannot be believed ({error}): {mend}") from error
 
 
 @contextlib.contextmanager
@@ -66,20 +67,25 @@ def replacing(target: Path, command: str) -> Iterator[Path]:
     if old.exists() and not target.exists():
         os.replace(old, target)  # a kill between the two steps below
     if target.exists():
-        theirs = read_manifest(target)["command"] if (target / "manifest.json").exists() else "something else"
-        if theirs != command:
-            raise Problem(
-                f"{target} keeps what `{theirs}` has made: choose another name with --as, or move that folder away"
-            )
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    yield new
-    if target.exists():
-        old.parent.mkdir(exist_ok=True)
-        os.replace(target, old)
-    os.replace(new, target)
-    for folder in (new.parent, old.parent):
-        shutil.rmtree(folder, ignore_errors=True)
+        mend = "choose another name with --as, or move that folder away"
+        if not (target / "manifest.json").exists():
+            raise Problem(f"{target} is no recording: {mend}")
+        if (theirs := read_manifest(target)["command"]) != command:
+            raise Problem(f"{target} keeps what `{theirs}` has made: {mend}")
+    shutil.rmtree(old, ignore_errors=True)
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        yield new
+        if target.exists():
+            old.parent.mkdir(exist_ok=True)
+            os.replace(target, old)
+        os.replace(new, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        for parent in (new.parent, old.parent):
+            with contextlib.suppress(OSError):  # another recording is in it, or none ever was
+                parent.rmdir()
 
 
 def load(table: str) -> "pd.DataFrame":

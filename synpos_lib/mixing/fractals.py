@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synpos_lib.core import runtime
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Problem, printable
 from synpos_lib.data import pictures
 
 SCALE = 2  # pictures are drawn this many times larger and averaged, against jagged edges
@@ -44,7 +44,7 @@ def load(folder: str, size: int, *, n: int = 1000) -> Tensor:
         try:
             images.append(torch.tensor(pictures.read(path, size)))
         except ValueError as error:
-            name, reason = pictures.printable(str(path)), pictures.printable(str(error))
+            name, reason = printable(str(path)), printable(str(error))
             raise Problem(f"the fractal picture {name} cannot be read ({reason}): replace or remove it") from error
     return torch.stack(images)
 

@@ -198,7 +198,7 @@ def main(words: list[str]) -> int:
         sentence = _sentence(error)
         if not sentence:
             raise
-        print("\\n".join(sentence.splitlines()), file=sys.stderr)  # a name may hold the end of a line
+        print(Problem(sentence), file=sys.stderr)  # on one line, whatever names it holds
         return 2
 
 

@@ -83,7 +83,7 @@ def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:
     present = path.exists()
     step.mark = marks.try_read(path, marks.Mark)
     if not step.mark:
-        return "its done-mark was damaged" if present else "not done yet"
+        return "its done-mark was damaged or of an earlier version" if present else planner.NOT_DONE
     before, now, ids = step.mark["parameters"], step.job.parameters, step.mark["after"]
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if not now.get("retrain"):  # it holds for one start; the trained weights stay in use
@@ -156,7 +156,9 @@ def lock_profile(profile: str) -> Iterator[int]:
     """Hold the profile's folder; the lock ends with the processes that hold it, however they end."""
     folder(profile).mkdir(parents=True, exist_ok=True)
     with (folder(profile) / ".lock").open("w", encoding="utf-8") as lock:
-        for _ in range(100):  # a killed run takes seconds to be gone where the machine is busy
+        for i in range(100):  # a killed run takes seconds to be gone where the machine is busy
+            if i == 10:
+                print(f"another start of '{profile}' is running, or ending: waiting ten seconds", flush=True)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
@@ -222,6 +224,7 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     command = [sys.executable, "-m", "snakemake", *(step.name for step in waiting)]
     command += ["--snakefile", str(parameters.notebooks_folder() / "workflow.smk"), "--directory", str(place)]
     command += ["--keep-going"]  # a failed job stops only what builds on it
+    command += ["--runtime-source-cache-path", str(place / "sources")]  # else each start leaves some in the home folder
     command += ["--scheduler", "greedy"]  # the default starts a solver of linear programmes
     command += ["--cores", str(threads * jobs), "--jobs", str(jobs), *extra]
     # This library first, so that jobs import the code that planned them.

@@ -95,9 +95,9 @@ def _keep(unfinished: Path, target: Path) -> None:
 
 
 def _one_line(text: str) -> str:
-    """The last line that says something, without terminal colours; a Problem's own name says nothing."""
+    """The last line that says something, without terminal colours; the name of a Problem says nothing."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
-    return (lines or ["it failed without a message"])[-1].removeprefix("Problem: ")
+    return re.sub("^(Problem|Damaged|NotHere): ", "", (lines or ["it failed without a message"])[-1])
 
 
 def _mark(here: Path, job: marks.Entry, name: str, code: str, start: float) -> marks.Mark:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from synpos_lib.core import files, runtime
-from synpos_lib.core.errors import Problem
+from synpos_lib.core.errors import Damaged, Problem
 
 Shape = TypeVar("Shape")
 
@@ -90,8 +90,8 @@ def start_folder(here: Path) -> Path:
 
 def try_read(file: Path, shape: type[Shape]) -> Shape | None:
     """What a job has left, or nothing: it is missing (yet), or was damaged and is set aside."""
-    with contextlib.suppress(Problem):
-        return files.read_json(file, shape) if file.exists() else None
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        return files.read_json(file, shape)
     return None
 
 
@@ -114,6 +114,8 @@ def read_note(file: Path) -> Note:
         if not result.exists():
             raise Problem(f"{result} is missing: start the profile again to make it anew")
         if files.sha256(result) != digest:
+            if try_read(file, Note) != note:
+                raise Problem(f"{result} is being made anew: wait until its notebook has ended")
             raise files.damaged(result, "it is not what its notebook wrote")
     return note
 

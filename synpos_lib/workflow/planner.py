@@ -18,6 +18,7 @@ from synpos_lib.workflow.profiles import Job
 
 TIMINGS = ("job", "seconds", "memory_mb", "disk_mb", "hardware", "parameters")  # columns of a recorded timings.csv
 MEASURED = "as measured here"
+NOT_DONE = "not done yet"  # the reason to run a job that needs no telling
 
 
 @dataclass
@@ -119,8 +120,9 @@ def _covering(values: list[float | None], words: Callable[[list[float]], str]) -
 
 
 def time_for(expected: list[Cost], jobs: int) -> str:
-    """How long jobs of these costs should take, so many at once."""
-    return _covering([cost.seconds for cost in expected], lambda known: f"about {runtime.minutes(sum(known) / jobs)}")
+    """How long jobs of these costs should take, so many at once: at least as long as the longest."""
+    seconds = [cost.seconds for cost in expected]
+    return _covering(seconds, lambda known: f"about {runtime.minutes(max(sum(known) / jobs, known[-1]))}")
 
 
 def memory_for(expected: list[Cost], jobs: int) -> str:

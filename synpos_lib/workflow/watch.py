@@ -31,7 +31,8 @@ class Progress:
             if name not in self.started and running:
                 self.started[name] = time.monotonic(), ""
                 expected = "" if step.cost.seconds is None else f", takes {planner.time_for([step.cost], 1)}"
-                print(f"{self.number[name]} started{expected}", flush=True)
+                reason = f", since {step.reason}" if step.reason not in ("", planner.NOT_DONE) else ""
+                print(f"{self.number[name]} started{expected}{reason}", flush=True)
             if mark and mark["id"] != step.id:
                 self.done.add(name)
                 left = [self.waiting[other].cost for other in self._left()]

@@ -202,7 +202,7 @@ def test_a_run_whose_configuration_is_lost_is_kept_aside_and_never_continued(tmp
         config.unlink()
     with open_run(tmp_path / "run", {"rate": 0.9}) as run:  # at the first start
         assert not run.done and run.load() is None and run.metrics() == []
-    assert "not reused, since its configuration is lost (kept in" in capsys.readouterr().out
+    assert "not reused, since its configuration is lost or of an earlier version (kept in" in capsys.readouterr().out
     assert (tmp_path / ".earlier" / "run" / "checkpoint.safetensors").exists()
 
 
@@ -293,8 +293,6 @@ def test_edited_metrics_are_not_believed_again_when_the_run_is_continued(tmp_pat
     metrics.write_text(metrics.read_text().replace("3.5", "0.5"))
     with pytest.raises(Problem, match="cannot be believed"):
         read_run(tmp_path / "run")
-    with pytest.raises(Problem, match="lines of metrics.jsonl .* were changed"), open_run(tmp_path / "run", {}) as run:
-        run.load()
     with open_run(tmp_path / "run", {}) as run:
         assert run.load() is None and run.metrics() == []  # begun anew
 

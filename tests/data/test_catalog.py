@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import children
@@ -275,6 +276,32 @@ def test_edited_labels_and_a_damaged_manifest_are_not_believed(data):
         note.write_text(content)
         with pytest.warns(UserWarning, match="damaged"):
             assert load("cifar10").fingerprint == wanted
+
+
+def test_any_flipped_bit_of_a_cache_is_noticed(data):
+    wanted = load("cifar10").fingerprint
+    file = next((data / "decoded").glob("*.npy"))
+    whole = file.read_bytes()
+    for bit in range(0, 1024, 37):  # of its head
+        file.write_bytes(bytes([whole[i] ^ (1 << bit % 8 if i == bit // 8 else 0) for i in range(128)]) + whole[128:])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert load("cifar10").fingerprint == wanted, bit
+        assert file.read_bytes() == whole, bit
+
+
+def test_a_cache_that_cannot_be_read_is_not_set_aside(data, monkeypatch):
+    load("cifar10")
+    before = sorted(path.name for path in (data / "decoded").iterdir())
+
+    def fail(*arguments):
+        raise Problem("could not read it: too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("synpos_lib.core.files.read_bytes", fail)
+        with pytest.raises(Problem, match="too many open files"):
+            load("cifar10")
+    assert sorted(path.name for path in (data / "decoded").iterdir()) == before
 
 
 def test_a_large_cache_is_trusted_only_while_its_time_and_size_stay(data, monkeypatch):

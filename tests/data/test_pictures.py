@@ -84,15 +84,16 @@ def rgb(stripes: np.ndarray) -> np.ndarray:
     return stripes.astype(np.uint8)[..., None].repeat(3, 2)
 
 
-def write_png(path: Path, pixels: np.ndarray, colour: int, key: bytes = b"") -> None:
-    """A PNG of 16 bits, byte by byte, as the specification has it."""
+def write_png(path: Path, pixels: np.ndarray, colour: int, key: bytes = b"", bits: int = 16) -> None:
+    """A PNG of 16 bits or fewer, byte by byte, as the specification has it."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     height, values = pixels.shape
-    head = struct.pack(">IIBBBBB", values // (3 if colour == 2 else 1), height, 16, colour, 0, 0, 0)
-    body = zlib.compress(b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels))
+    head = struct.pack(">IIBBBBB", values // (3 if colour == 2 else 1), height, bits, colour, 0, 0, 0)
+    digits = (pixels.astype(int)[..., None] >> np.arange(bits)[::-1]) & 1  # the highest first
+    body = zlib.compress(b"".join(b"\0" + np.packbits(line).tobytes() for line in digits.astype(np.uint8)))
     parts = [(b"IHDR", head), *([(b"tRNS", key)] if key else []), (b"IDAT", body), (b"IEND", b"")]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
 
@@ -223,7 +224,45 @@ def _(folder):
     Image.new("RGB", (8, 8)).save(x(folder), format="eps")  # Pillow would start Ghostscript
 
 
-@row("truncated or empty file")
+@row("HEIC, AVIF, camera raw")
+def _(folder):
+    x(folder, ".HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+
+
+@row("empty file")
+def _(folder):
+    x(folder, ".jpg").touch()
+
+
+@row("file of another kind, or without a suffix")
+def _(folder):
+    Image.fromarray(CORNER).save(x(folder))
+    x(folder, ".txt").write_text("about the picture")
+    x(folder, "").write_text("about the picture")
+    return CORNER
+
+
+@row("a transparent grey of 1, 2 or 4 bits")
+def _(folder):
+    write_png(x(folder), steps(0, 1, 2, 3, kind="u1"), 0, struct.pack(">H", 1), bits=2)
+    return rgb(steps(0, 255, 170, 255, kind="u1"))
+
+
+@pytest.mark.parametrize("bits, value", [(1, 0), (1, 1), (2, 0), (2, 2), (4, 0), (4, 7), (8, 9)])
+def test_the_transparent_grey_is_white_and_no_other(tmp_path, bits, value):
+    greys = steps(0, 1, kind="u1") if bits == 1 else steps(0, value, 3, 1, kind="u1")
+    write_png(tmp_path / "x.png", greys, 0, struct.pack(">H", value), bits=bits)
+    wanted = np.where(greys == value, 255, np.round(greys * (255 / (2**bits - 1))))
+    assert pictures.read(tmp_path / "x.png", 8)[0].tolist() == wanted.tolist()
+
+
+def test_black_as_the_one_transparent_colour_of_16_bits_is_refused_too(tmp_path):
+    write_png(tmp_path / "x.png", steps(200, 60000, kind=">u2").repeat(3, 1), 2, struct.pack(">HHH", 0, 0, 0))
+    with pytest.raises(ValueError, match="save it with an alpha channel"):
+        pictures.read(tmp_path / "x.png", 8)
+
+
+@row("truncated file")
 def _(folder):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), "u1")).save(x(folder))
     x(folder).write_bytes(x(folder).read_bytes()[:150])

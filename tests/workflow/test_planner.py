@@ -110,7 +110,7 @@ def test_a_run_tells_what_to_expect_and_what_a_long_job_says(tmp_path, capsys, m
     output.write("\n")
     assert printed() == "", "nothing new"
     write_mark(tmp_path / "jobs" / "a.json", id="1", seconds=30.0)
-    assert printed() == "[1/3] a done in 30 s; 2 left, time: about 10.0 min, 1 unknown\n"
+    assert printed() == "[1/3] a done in 30 s; 2 left, time: about 20.0 min, 1 unknown\n"
     write_mark(tmp_path / "jobs" / "b.json", id="2", seconds=30.0)
     assert printed() == "[2/3] b done in 30 s; 1 left, time: unknown\n"
 

@@ -15,7 +15,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import open_run
 from synpos_lib.lab import notebook, recorded
 from synpos_lib.workflow import graph as workflow
-from synpos_lib.workflow import planner, recording
+from synpos_lib.workflow import marks, planner, recording
 
 PARAMETERS = 'profile = "p"  # where results go\n'
 
@@ -164,7 +164,7 @@ def test_a_recording_of_something_else_is_never_replaced(folder):
         recording.record("q", "laptop")
     assert everything(folder / "recorded") == before
     (target / "manifest.json").unlink()  # no recording: perhaps somebody's own files
-    with pytest.raises(Problem, match="keeps what `something else` has made"):
+    with pytest.raises(Problem, match="is no recording: choose another name"):
         recording.record("p", "laptop")
 
 
@@ -191,10 +191,41 @@ def test_a_kill_while_a_recording_is_replaced_loses_neither(folder, monkeypatch,
     assert everything(folder / "recorded").keys() == before.keys(), "no litter"
 
 
+def test_recording_one_thing_never_removes_what_a_kill_left_of_another(folder, monkeypatch):
+    recording.record("p", "laptop")
+    os.makedirs(folder / "recorded" / ".old")
+    os.replace(folder / "recorded" / "laptop", folder / "recorded" / ".old" / "laptop")  # killed between its two steps
+    recording.record("p", "desktop")
+    recording.record("p", "laptop")
+    assert sorted(path.name for path in (folder / "recorded").iterdir()) == ["desktop", "laptop"]
+    with monkeypatch.context() as patch:
+        patch.setattr(recording, "_timings", lambda costs: 1 / 0)
+        os.makedirs(folder / "recorded" / ".old" / "other")
+        with pytest.raises(ZeroDivisionError):
+            recording.record("p", "third")
+    assert (folder / "recorded" / ".old" / "other").exists() and not (folder / "recorded" / ".new").exists()
+
+
+def test_a_result_that_is_being_made_anew_is_not_set_aside(folder, monkeypatch):
+    table = folder / "outputs" / "p" / "tables" / "01_a.scores.csv"
+    whole, digest = table.read_bytes(), files.sha256
+
+    def while_it_is_written(path):
+        table.write_bytes(b"new")  # and its note, which a notebook removes first
+        table.with_suffix(".json").unlink(missing_ok=True)
+        return digest(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sha256", while_it_is_written)
+        with pytest.raises(Problem, match="scores.csv is being made anew: wait"):
+            marks.read_note(table.with_suffix(".json"))
+    assert table.read_bytes() == b"new" and not table.with_name("01_a.scores.csv.damaged").exists(), whole
+
+
 def test_an_edited_manifest_is_refused_and_stays_where_it_is(folder):
     manifest = recording.record("p", "laptop") / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"seconds": 5.0', '"seconds": 4.0'))
-    with pytest.raises(Problem, match="manifest.json is damaged .*git checkout"):
+    with pytest.raises(Problem, match="manifest.json cannot be believed .*git checkout"):
         recorded.load("02_b.scores")
     assert manifest.exists()
 
@@ -215,7 +246,7 @@ def test_a_manifest_of_another_shape_is_refused(folder):
     whole = recorded.read_manifest(manifest.parent)
     del whole["tables"]["02_b.scores.csv"]["made"]
     files.write_json(manifest, whole)
-    with pytest.raises(Problem, match="manifest.json is damaged .*lacks made"):
+    with pytest.raises(Problem, match="manifest.json cannot be believed .*lacks made"):
         recorded.load("02_b.scores")
 
 
