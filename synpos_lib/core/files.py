@@ -136,9 +136,9 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
             raise damaged(path, "it is not a regular file")
         with path.open("rb") as file:
             yield file
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not os.path.lexists(path):  # else it is a link
+            raise
         raise Problem(f"could not read {path}: {error.strerror}; make it readable, or remove it") from error
 
 

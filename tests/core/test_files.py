@@ -254,8 +254,9 @@ def test_what_is_no_regular_file_is_set_aside_unread(tmp_path):
         (tmp_path / f"{name}.damaged").unlink()
 
 
-def test_what_cannot_be_read_stays_where_it_is(tmp_path):
-    (tmp_path / "x.json").symlink_to(tmp_path / "x.json")  # as where nobody but another user may read
+@pytest.mark.parametrize("leads", ["x.json", "/nonexistent/x"])  # round in a circle; to a disk that is not there today
+def test_what_cannot_be_read_stays_where_it_is(tmp_path, leads):
+    (tmp_path / "x.json").symlink_to(leads)
     with pytest.raises(Problem, match="could not read"):
         files.read_json(tmp_path / "x.json", dict)
     assert (tmp_path / "x.json").is_symlink()
