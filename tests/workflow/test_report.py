@@ -247,3 +247,11 @@ def test_the_index_opens_the_report_and_folds_many_jobs_away(folder):
     text = pages.write_index("p", folder, jobs).read_text()
     assert '<p class="report"><a href="notebooks/13_report.html">Read the report' in text
     assert text.count("<details>") == 1 and "07_ssl_training: 4 jobs" in text
+
+
+def test_nothing_in_a_mark_becomes_markup(folder):
+    bad = "<script>alert(1)</script>"
+    write_mark(folder / "jobs" / "08_linear_and_knn.json", provenance={"commit": bad, "hardware": bad, "time": bad})
+    files.write_json(folder / "jobs" / "09_transfer.failed", {"error": bad, "notebook": bad})
+    page = pages.write_index("p", folder, ["08_linear_and_knn", "09_transfer"]).read_text()
+    assert bad not in page and page.count("&lt;script&gt;") >= 4
