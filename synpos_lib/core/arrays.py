@@ -19,7 +19,7 @@ IN_MEMORY = 2**27  # bytes; an array of this size is an ordinary tensor
 NORESERVE = 0x4000  # mmap.MAP_NORESERVE, which Python names from 3.13 on
 
 
-def mapped(path: Path) -> Tensor:
+def map_file(path: Path) -> Tensor:
     """A .npy file as a tensor; what is written to the tensor never reaches the file.
 
     The file may be larger than memory: without NORESERVE, Linux would refuse to map it for writing.

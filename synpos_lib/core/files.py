@@ -5,6 +5,7 @@ can compute them too.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import itertools
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, TextIO, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from synpos_lib.core.errors import Damaged, Problem
 
@@ -74,6 +75,13 @@ def read_json(path: Path, shape: type[Shape]) -> Shape:
         return parse_json(data, shape)
     except ValueError as error:
         raise damaged(path, error) from error
+
+
+def try_json(path: Path, shape: type[Shape]) -> Shape | None:
+    """What `write_json` has written, or nothing: it is missing, or was damaged and is set aside."""
+    with contextlib.suppress(Damaged, FileNotFoundError):
+        return read_json(path, shape)
+    return None
 
 
 def parse_json(data: bytes, shape: type[Shape]) -> Shape:
@@ -152,6 +160,15 @@ def damaged(path: Path, reason: object) -> Problem:
     except OSError as error:
         return Problem(f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it")
     return Damaged(f"{path} is damaged ({reason}); it was set aside as {aside.name}: start again to make a new one")
+
+
+def lock(file: TextIO, kind: int, message: str) -> None:
+    """Lock an open file, LOCK_SH or LOCK_EX; where another process holds it, print the message and wait."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(message, flush=True)
+        fcntl.flock(file, kind)
 
 
 def free_name(path: Path) -> Path:

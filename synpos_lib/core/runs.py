@@ -17,10 +17,10 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO, TypedDict
+from typing import Any, TypedDict
 
 from synpos_lib.core import files, runtime
-from synpos_lib.core.errors import Damaged, Problem
+from synpos_lib.core.errors import Problem
 from synpos_lib.core.fingerprint import code_fingerprint
 
 
@@ -153,15 +153,16 @@ def open_run(folder: Path, config: dict[str, Any], code: tuple[str, ...] = ()) -
     config = json.loads(json.dumps({**config, "code": code_fingerprint(*code)} if code else config))
     place = folder.parent / ".locks" / folder.name  # not in the folder, which may be moved
     place.parent.mkdir(parents=True, exist_ok=True)
+    wait = f"run '{folder.name}': another process is computing it; waiting"
     with place.open("w", encoding="utf-8") as lock:  # released when this process ends, however it ends
-        _lock(lock, fcntl.LOCK_SH)
+        files.lock(lock, fcntl.LOCK_SH, wait)
         while not _is_done(folder, config):
-            _lock(lock, fcntl.LOCK_EX)
+            files.lock(lock, fcntl.LOCK_EX, wait)
             if not _is_done(folder, config):
                 _make_room(folder, config)
             if not _is_done(folder, config):
                 break
-            _lock(lock, fcntl.LOCK_SH)  # since another process has finished it, or it was moved back
+            files.lock(lock, fcntl.LOCK_SH, wait)  # since another process has finished it, or it was moved back
         run = Run(folder, config)
         if run.done:
             print(f"run '{run.name}': reused, same configuration and code (computed in {run.results['seconds']:.0f} s)")
@@ -183,23 +184,12 @@ def _digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _lock(lock: TextIO, kind: int) -> None:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"run '{Path(lock.name).name}': another process is computing it; waiting", flush=True)
-        fcntl.flock(lock, kind)
-
-
 def _is_done(folder: Path, config: dict[str, Any]) -> bool:
     return _try_config(folder) == config and (folder / "done.json").exists()
 
 
 def _try_config(folder: Path) -> dict[str, Any] | None:
-    """The configuration of a run, or nothing: it is missing, or was damaged and is set aside."""
-    with contextlib.suppress(Damaged, FileNotFoundError):
-        return read_config(folder)
-    return None
+    return files.try_json(folder / "config.json", dict[str, Any])
 
 
 def _make_room(folder: Path, config: dict[str, Any]) -> None:

@@ -132,7 +132,7 @@ def _load_real(name: str, split: str, size: int | None, seed: int, root: Path) -
     folder, is_tree = _find(name, root)
     size = size or (REAL[name].size if name in REAL else SIDE)
     place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
-    title = safe_name(name if name in REAL else folder.name)[:40]  # a long one would make no file name
+    title = safe_name(name if name in REAL else folder.name)
     cache = _cache_folder(root) / f"{title}-{part}-{size}px-seed{seed}-in-turns-{place}.npy"
     too_few = Problem(
         f"'{name}' has too few images for the split '{split}': add some to {folder} until there are 10, "
@@ -159,9 +159,9 @@ def _find(name: str, root: Path) -> tuple[Path, bool]:
     if name.startswith("folder:"):
         folder = Path(name.removeprefix("folder:")).expanduser()
         if not folder.is_dir():
-            found = f"{folder} is a file" if folder.exists() else f"no folder {Path.cwd() / folder}"
+            fault = f"{folder} is a file" if folder.exists() else f"no folder {Path.cwd() / folder}"
             raise Problem(
-                f"{found}: '{name}' needs an image-folder tree there (train/CLASS/*.png and "
+                f"{fault}: '{name}' needs an image-folder tree there (train/CLASS/*.png and "
                 "test/CLASS/*.png, or just CLASS/*.png); correct the path, or use the embedded 'scenes'"
             )
         return folder, True

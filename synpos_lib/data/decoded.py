@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from synpos_lib.core import files
-from synpos_lib.core.arrays import mapped
+from synpos_lib.core.arrays import map_file
 from synpos_lib.core.errors import Damaged, Problem, printable
 from synpos_lib.core.fingerprint import code_fingerprint
 from synpos_lib.core.runtime import progress
@@ -98,11 +98,7 @@ def _lock(path: Path) -> Iterator[None]:
             f"cannot write in {path.parent} ({error.strerror}): name a folder you can write in SYNPOS_DATA"
         ) from error
     with lock:  # released when this process ends, however it ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process is opening or decoding {path.stem}; waiting", flush=True)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        files.lock(lock, fcntl.LOCK_EX, f"another process is opening or decoding {path.stem}; waiting")
         for left in path.parent.glob(f".{glob.escape(path.stem)}.*"):
             left.unlink()
         yield
@@ -117,7 +113,7 @@ def _open(path: Path, signature: str) -> tuple[Tensor, Manifest] | None:
         manifest = files.read_json(note, Manifest)
         if manifest["signature"] != signature:
             return None
-        images = mapped(path)
+        images = map_file(path)
         _check(path, images, manifest)
         return images, manifest
     except ValueError as error:
@@ -176,7 +172,7 @@ def _fill(path: Path, source: Source, size: int, part: str, folder: Path, signat
     n, labels = len(source.items), torch.from_numpy(np.asarray(source.labels, np.int64))
     cut = n - source.n_val
     splits = {"train": [0, cut], "val": [cut, n], "train+val": [0, n]} if part == "train" else {part: [0, n]}
-    images = mapped(path)
+    images = map_file(path)
     manifest: Manifest = {
         "signature": signature,
         "shape": list(shape),

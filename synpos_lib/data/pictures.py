@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"}
-UNREAD = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd"}  # refused
+FOREIGN = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".psd"}  # refused
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")  # whatever the suffix says; no other code of Pillow runs
 GROUND = "white"  # what shows through transparent pixels
 BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: bits per sample; 0: white is zero; 2: signed integers
@@ -25,7 +25,7 @@ BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF tags: bits per sample; 
 
 def below(folder: Path) -> list[Path]:
     """Every path below a folder that is named like a picture, sorted; `read` refuses what is none."""
-    return sorted(Path(path) for path in walk(folder) if os.path.splitext(path)[1].lower() in SUFFIXES | UNREAD)
+    return sorted(Path(path) for path in walk(folder) if os.path.splitext(path)[1].lower() in SUFFIXES | FOREIGN)
 
 
 def walk(folder: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from synpos_lib.core import runtime
-from synpos_lib.core.arrays import mapped, open_array
+from synpos_lib.core.arrays import map_file, open_array
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import damaged, misfit
 from synpos_lib.core.fingerprint import identity, weights_fingerprint
@@ -105,7 +105,7 @@ def read(folder: Path, anchors: Images, unet: nn.Module | None = None) -> Tensor
         raise Problem(
             f"{folder} holds only the rows {run.config['rows']} of {run.config['of']}: merge its shards first"
         )
-    return mapped(run.folder / FILE)
+    return map_file(run.folder / FILE)
 
 
 def merge(shards: Sequence[Path], folder: Path) -> Run:

@@ -81,7 +81,7 @@ def _reason(step: Step, profile: str, steps: dict[str, Step]) -> str:
     here = folder(profile)
     path = marks.path(here, step.name)
     present = path.exists()
-    step.mark = marks.try_read(path, marks.Mark)
+    step.mark = files.try_json(path, marks.Mark)
     if not step.mark:
         return "its done-mark was damaged or of an earlier version" if present else planner.NOT_DONE
     before, now, ids = step.mark["parameters"], step.job.parameters, step.mark["after"]
@@ -211,14 +211,10 @@ def _snakemake(profile: str, waiting: list[Step], threads: int, jobs: int, extra
     log, place = here / "snakemake.log", marks.start_folder(here)
     shutil.rmtree(place, ignore_errors=True)  # of a start that was killed
     (place / "tmp").mkdir(parents=True)
-    for part, age in (
-        (here, 0),
-        (here / "jobs", 0),
-        (here / "notebooks", 0),
-        (here / "figures", 60),
-        (here / "tables", 60),
-    ):
-        files.clear_parts(part, age)  # into the last two, a notebook in JupyterLab may be writing
+    for name in ("", "jobs", "notebooks"):
+        files.clear_parts(here / name)
+    for name in ("figures", "tables"):
+        files.clear_parts(here / name, age=60)  # a notebook in JupyterLab may be writing here
     for old in [*here.glob("jobs/*.running"), *here.glob("jobs/*.failed")]:
         old.unlink()
     command = [sys.executable, "-m", "snakemake", *(step.name for step in waiting)]

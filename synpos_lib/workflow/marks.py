@@ -5,14 +5,11 @@ jobs/NAME.json      the done-mark of a job; NAME.running while it runs, NAME.fai
 tables/NAME.x.json  the note beside a table, or in figures/ beside a figure: what made it
 """
 
-import contextlib
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 from synpos_lib.core import files, runtime
-from synpos_lib.core.errors import Damaged, Problem
-
-Shape = TypeVar("Shape")
+from synpos_lib.core.errors import Problem
 
 
 class Mark(TypedDict):
@@ -88,16 +85,9 @@ def start_folder(here: Path) -> Path:
     return here / ".start"
 
 
-def try_read(file: Path, shape: type[Shape]) -> Shape | None:
-    """What a job has left, or nothing: it is missing (yet), or was damaged and is set aside."""
-    with contextlib.suppress(Damaged, FileNotFoundError):
-        return files.read_json(file, shape)
-    return None
-
-
 def planned(here: Path) -> dict[str, Entry]:
     """The jobs of the last start; none when notebooks were only run by hand."""
-    plan = try_read(here / "plan.json", Plan)
+    plan = files.try_json(here / "plan.json", Plan)
     return plan["jobs"] if plan else {}
 
 
@@ -114,7 +104,7 @@ def read_note(file: Path) -> Note:
         if not result.exists():
             raise Problem(f"{result} is missing: start the profile again to make it anew")
         if files.sha256(result) != digest:
-            if try_read(file, Note) != note:
+            if files.try_json(file, Note) != note:
                 raise Problem(f"{result} is being made anew: wait until its notebook has ended")
             raise files.damaged(result, "it is not what its notebook wrote")
     return note
@@ -122,4 +112,4 @@ def read_note(file: Path) -> Note:
 
 def notes(here: Path) -> dict[Path, Note]:
     """The notes that can be read."""
-    return {file: note for file in note_paths(here) if (note := try_read(file, Note))}
+    return {file: note for file in note_paths(here) if (note := files.try_json(file, Note))}

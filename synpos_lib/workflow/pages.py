@@ -185,7 +185,7 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
     def place(path: Path) -> str:
         return str(path.relative_to(here)) if path.exists() else ""
 
-    page, mark = here / "notebooks" / f"{name}.html", marks.try_read(marks.path(here, name), marks.Mark)
+    page, mark = here / "notebooks" / f"{name}.html", files.try_json(marks.path(here, name), marks.Mark)
     notebook = name.split("-")[0]
     title = "".join(read_notebook(notebook)["cells"][0]["source"]) if notebook in notebook_names() else ""
     status = "not finished"
@@ -203,7 +203,7 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
         "page": place(page),
         "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,
-        "failure": marks.try_read(marks.path(here, name, "failed"), marks.Failure),
+        "failure": files.try_json(marks.path(here, name, "failed"), marks.Failure),
         "status": status,
         "figures": [result for result in results if result["png"]],
         "tables": [result for result in results if result["csv"]],

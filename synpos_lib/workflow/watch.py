@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from synpos_lib.core import runtime
+from synpos_lib.core import files, runtime
 from synpos_lib.workflow import marks, planner
 from synpos_lib.workflow.planner import Step
 
@@ -25,9 +25,9 @@ class Progress:
         """Print what has changed since the last look."""
         for name in self._left():
             step = self.waiting[name]
-            running = marks.try_read(marks.path(self.here, name, "running"), marks.Running)
-            mark = marks.try_read(marks.path(self.here, name), marks.Mark)
-            failure = marks.try_read(marks.path(self.here, name, "failed"), marks.Failure)
+            running = files.try_json(marks.path(self.here, name, "running"), marks.Running)
+            mark = files.try_json(marks.path(self.here, name), marks.Mark)
+            failure = files.try_json(marks.path(self.here, name, "failed"), marks.Failure)
             if name not in self.started and running:
                 self.started[name] = time.monotonic(), ""
                 expected = "" if step.cost.seconds is None else f", takes {planner.time_for([step.cost], 1)}"

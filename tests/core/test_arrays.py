@@ -23,7 +23,7 @@ def small(monkeypatch, tmp_path):
 def test_what_is_mapped_is_what_was_stored(tmp_path):
     stored = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4), np.uint8)
     np.save(tmp_path / "images.npy", stored)
-    assert np.array_equal(arrays.mapped(tmp_path / "images.npy"), stored)
+    assert np.array_equal(arrays.map_file(tmp_path / "images.npy"), stored)
 
 
 def test_a_large_selection_is_in_a_file_without_a_name(small):

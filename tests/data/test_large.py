@@ -53,7 +53,7 @@ def test_a_set_larger_than_memory_is_opened_as_it_is_and_trains(tmp_path):
     training.steps = 2
     training.train()
     pixels[-1] = 7
-    assert (pixels[-1] == 7).all() and not arrays.mapped(cache)[-1].any(), "the file has changed"
+    assert (pixels[-1] == 7).all() and not arrays.map_file(cache)[-1].any(), "the file has changed"
 
 
 @pytest.fixture(scope="module")
