@@ -248,7 +248,7 @@ def check_mixed(function: Callable) -> Mistakes:
 
 @_check
 def check_shortened(function: Callable) -> Mistakes:
-    """Notebook 14: a momentum that fits the length of a training."""
+    """Notebook 06b: a momentum that fits the length of a training."""
     long, short = function(0.99, 30_000), function(0.9995, 900)
     yield {
         "0.99 remembers 100 steps, less than a thirtieth of 30,000, and stays": not _near(long, 0.99),

@@ -113,7 +113,7 @@ def turned(name: str, changed: dict[str, Any], knob: str, factor: float) -> dict
 
 
 def searched(name: str, **sizes: int) -> tuple[float, dict[str, Any]]:
-    """The learning rate and changed hyperparameters of a short training, as notebook 14 has found them; see `fitted`.
+    """The learning rate and changed hyperparameters of a short training, as notebook 06b has found them; see `fitted`.
 
     What is put around a method leaves the method's own settings as they are, so that a comparison has no other reason.
     """

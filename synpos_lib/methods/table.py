@@ -53,7 +53,7 @@ def _methods() -> dict[str, Recipe]:
 
 METHODS: dict[str, Recipe] = _methods()
 
-# Of short trainings with AdamW on few images, found by notebook 14: learning rate, knob, and the factor on its own value.
+# Of short trainings with AdamW on few images, found by notebook 06b: learning rate, knob, and the factor on its own value.
 SEARCHED: dict[str, tuple[float, str, float]] = {
     name: (2e-3, {"byol": "tau", "dino": "tau_t", "barlow": "lambda_", "vicreg": "sim_weight", "vibcreg": "sim_weight"}.get(name, "temperature"), 1.0)
     for name in (*_BASES, "supcon", "clgan")
