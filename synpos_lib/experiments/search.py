@@ -20,9 +20,13 @@ from synpos_lib.experiments import quiet
 from synpos_lib.train import encoders
 from synpos_lib.train.pretrain import Config, pretrain
 
-RATES = (5e-4, 2e-3, 8e-3)  # of AdamW
+RATES = (2e-3, 8e-3, 3.2e-2)  # of AdamW
 FACTORS = (0.5, 2.0)  # on the knob
-KNOBS = {"byol": "tau", "dino": "tau_t", "barlow": "lambda_", "vicreg": "sim_weight", "vibcreg": "sim_weight"}
+KNOBS = {
+    **dict.fromkeys(("mocov2", "mocov2-ft"), "queue_size"),
+    **dict.fromkeys(("vicreg", "vibcreg"), "cov_weight"),
+    **{"byol": "tau", "dino": "tau_t", "barlow": "lambda_"},
+}
 
 
 def knob(method: str) -> str:

@@ -253,7 +253,9 @@ def check_shortened(function: Callable) -> Mistakes:
     yield {
         "0.99 remembers 100 steps, less than a thirtieth of 30,000, and stays": not _near(long, 0.99),
         "0.9995 remembers 2,000 steps, more than there are in 900": short > 0.999,
-        "the memory of 900 steps should be 30 of them, so that 1 / (1 - tau) = 900 / 30": not _near(short, 1 - 30 / 900),
+        "the memory of 900 steps should be 30 of them, so that 1 / (1 - tau) = 900 / 30": not _near(
+            short, 1 - 30 / 900
+        ),
     }
 
 

@@ -87,9 +87,9 @@ def fitted(name: str, *, width: int, images: int, batch: int, steps: int) -> dic
     """Changed hyperparameters for a small encoder, few images and a short training: what the papers set for large ones.
 
     Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
-    least. A queue holds a quarter of the images: in a longer one an image soon meets itself as a negative. Prototypes,
-    chosen for 50,000 images, shrink in proportion, to a batch at the least. A momentum network remembers a thirtieth of
-    the training, tau = 1 - 30 / steps, where the paper's remembers more.
+    least. A queue of negatives holds an eighth of the images, since in a longer one an image soon meets itself; one of
+    neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
+    momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
     """
     own = hyperparameters(name)
     changed: dict[str, Any] = {}
@@ -97,7 +97,8 @@ def fitted(name: str, *, width: int, images: int, batch: int, steps: int) -> dic
         if layer in own:
             changed[layer] = min(own[layer], max(128, own[layer] * width // 512))
     if "queue_size" in own:
-        changed["queue_size"] = min(own["queue_size"], max(batch, images // 4))
+        share = images if recipe(name).family == "neighbours" else images // 8
+        changed["queue_size"] = min(own["queue_size"], max(batch, share))
     if "prototypes" in own:
         changed["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
     if "tau" in own:
@@ -108,7 +109,7 @@ def fitted(name: str, *, width: int, images: int, batch: int, steps: int) -> dic
 def turned(name: str, changed: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
     """Changed hyperparameters with one of them multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
     value = (hyperparameters(name) | changed)[knob]
-    turn = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else factor * value
+    turn = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else type(value)(factor * value)
     return changed | ({} if factor == 1 else {knob: turn})
 
 

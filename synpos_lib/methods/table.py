@@ -53,8 +53,22 @@ def _methods() -> dict[str, Recipe]:
 
 METHODS: dict[str, Recipe] = _methods()
 
-# Of short trainings with AdamW on few images, found by notebook 06b: learning rate, knob, and the factor on its own value.
+# For short trainings with AdamW, found by notebook 06b: learning rate, knob, and the factor on the knob's own value.
 SEARCHED: dict[str, tuple[float, str, float]] = {
-    name: (2e-3, {"byol": "tau", "dino": "tau_t", "barlow": "lambda_", "vicreg": "sim_weight", "vibcreg": "sim_weight"}.get(name, "temperature"), 1.0)
-    for name in (*_BASES, "supcon", "clgan")
+    "simclr": (8e-3, "temperature", 1.0),
+    "mocov2": (8e-3, "queue_size", 1.0),
+    "mocov3": (8e-3, "temperature", 1.0),
+    "byol": (8e-3, "tau", 1.0),
+    "dino": (8e-3, "tau_t", 1.0),
+    "swav": (8e-3, "temperature", 1.0),
+    "barlow": (8e-3, "lambda_", 1.0),
+    "vicreg": (8e-3, "cov_weight", 1.0),
+    "vibcreg": (8e-3, "cov_weight", 1.0),
+    "nnclr": (8e-3, "temperature", 1.0),
+    "all4one": (8e-3, "temperature", 1.0),
+    "dcl": (8e-3, "temperature", 1.0),
+    "simclr-ft": (8e-3, "temperature", 1.0),
+    "mocov2-ft": (8e-3, "queue_size", 1.0),
+    "supcon": (8e-3, "temperature", 1.0),
+    "clgan": (8e-3, "temperature", 1.0),
 }

@@ -16,7 +16,7 @@ from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.mixdiff import MixDiff
 from synpos_lib.methods.parts import Queue, cosine, ema_update
-from synpos_lib.methods.simclr import SimCLR, nt_xent
+from synpos_lib.methods.simclr import nt_xent
 from synpos_lib.methods.table import METHODS
 
 SMALL = {"hidden": 16, "out": 16, "predictor_hidden": 16, "queue_size": 24, "prototypes": 6, "group": 4}
@@ -285,8 +285,11 @@ def test_a_short_training_of_a_small_encoder_has_small_heads_short_queues_few_pr
     assert fit["simclr"] == fit["mixdiff-simclr"] == {"hidden": 512, "out": 128}  # 4096 and 256, by 64 / 512
     assert fit["barlow"] == {"hidden": 256, "out": 256}
     assert fit["clsp-simclr"] == fit["simclr-aug"] == fit["simclr"]
-    assert fit["mocov2"]["queue_size"] == 375 and methods.fitted("mocov2", **sizes | {"images": 100})["queue_size"] == 64
+    assert (
+        fit["mocov2"]["queue_size"] == 187 and methods.fitted("mocov2", **sizes | {"images": 100})["queue_size"] == 64
+    )
     assert fit["mocov2"]["tau"] == (1 - 30 / 900, 0.999) and fit["byol"]["tau"] == (1 - 30 / 900, 1.0)
+    assert fit["nnclr"]["queue_size"] == 1_500
     assert fit["dino"]["prototypes"] == 123 and fit["swav"]["prototypes"] == 90
     for name, changed in fit.items():
         methods.build(name, torch.nn.Flatten(), 12, **changed)
