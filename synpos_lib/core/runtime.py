@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator, Sized
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -59,6 +59,18 @@ def autocast(where: "torch.device | str") -> "torch.autocast":
 
     kind = torch.device(where).type
     return torch.autocast(kind, torch.bfloat16, enabled=fast_bf16(kind))
+
+
+def memory_format(where: "torch.device | str", norm: str = "batch") -> "torch.memory_format":
+    """The memory order of images and convolutions, where they are followed by this kind of normalisation.
+
+    Channels last is the faster one, with AVX2 as with AVX-512, but not with GroupNorm on a processor: in bfloat16
+    PyTorch's is many times slower that way, and copies around it cost what the convolutions gain.
+    """
+    import torch
+
+    first = norm == "group" and torch.device(where).type == "cpu"
+    return torch.contiguous_format if first else torch.channels_last
 
 
 DATA_SHARE = 0.5  # of the free memory of a GPU; the rest is for the network, its activations and the optimiser
@@ -146,6 +158,16 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def align(optimizer: "torch.optim.Optimizer") -> None:
+    """Give a restored state the weights' memory order: a fused optimiser needs it, and a checkpoint forgets it."""
+    import torch
+
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                values[name] = torch.empty_like(weight).copy_(value)
+
+
 @contextlib.contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """Run a block from its own seed and leave the global random state as it was (for evaluation)."""
@@ -186,17 +208,33 @@ def minutes(seconds: float) -> str:
 
 @functools.cache
 def hardware() -> str:
-    """The machine as text: GPU or processor, and the number of cores that this process may use."""
+    """The machine as text: GPU or processor, the cores that this process may use, and their instruction set."""
     cores = len(os.sched_getaffinity(0))
     if shutil.which("nvidia-smi") and device().type == "cuda":
         import torch
 
         return f"{torch.cuda.get_device_name()}, {cores} CPU cores"
-    name = platform.processor() or platform.machine()
+    name, flags = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {cores} core{'s' * (cores > 1)}"
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            name = value.strip() if key.startswith("model name") else name
+            flags = value if key.startswith("flags") else flags
+    return ", ".join(filter(None, (name, f"{cores} core{'s' * (cores > 1)}", instructions(flags.split()))))
+
+
+INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX512", "avx2": "AVX2"}
+
+
+def instructions(flags: Collection[str]) -> str:
+    """The best instruction set for the networks' arithmetic that the processor has and torch may use."""
+    narrow = "avx2" in (os.environ.get(name, "").lower() for name in ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"))
+    return next((name for flag, name in INSTRUCTIONS.items() if flag in flags and not (narrow and flag != "avx2")), "")
+
+
+def busy(seconds: float, used: float) -> bool:
+    """Whether work of so many seconds, and seconds of processor time, had to share the cores with other programs."""
+    return used < seconds / 2 or os.getloadavg()[0] > 1.5 * len(os.sched_getaffinity(0))
 
 
 class Origin(TypedDict):

@@ -291,8 +291,5 @@ def _restore(run: Run | None, here: Processes, parts: dict[str, Any]) -> int:
         return 0
     for name, part in parts.items():
         part.load_state_dict(state[name])
-    for weight, values in parts["optimizer"].state.items():  # the fused optimiser needs the weights' memory order
-        for name, value in values.items():
-            if value.shape == weight.shape:
-                values[name] = torch.empty_like(weight).copy_(value)
+    runtime.align(parts["optimizer"])
     return state["step"]

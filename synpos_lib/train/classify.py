@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         mean, std = self.normalize.to(x)
-        return self.encoder(((x - mean) / std).contiguous(memory_format=torch.channels_last))  # (B, D)
+        return self.encoder(((x - mean) / std).contiguous(memory_format=runtime.memory_format(x.device)))  # (B, D)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         z = self.features(x)
@@ -97,7 +97,8 @@ def train(
     about = {"start": weights_fingerprint(model), "functions": [name for _, name in functions]}
     code = sorted({module for module, _ in functions})
     with open_run(folder, {**config, **about, **asdict(settings)}, (*CODE, *code)) as run:
-        model.to(memory_format=torch.channels_last).to(runtime.device())
+        device = runtime.device()
+        model.to(memory_format=runtime.memory_format(device)).to(device)
         if run.done:
             model.load_state_dict(run.final()["model"])
             model.eval()
@@ -117,6 +118,7 @@ def train(
             first = state["epoch"]
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+            runtime.align(optimizer)
         for epoch in runtime.progress(range(first, settings.epochs), f"{run.name}: epochs"):
             model.train()
             for x, y in _batches(images, labels, counts, source, mix, settings, epoch):

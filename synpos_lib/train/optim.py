@@ -52,9 +52,9 @@ def make(
     if name == "lars":
         return LARS(parameters, learning_rate, weight_decay=weight_decay)
     if name == "sgd":  # decay on all parameters, as in the released code
-        return torch.optim.SGD(parameters, learning_rate, 0.9, weight_decay=weight_decay, nesterov=nesterov)
+        return torch.optim.SGD(parameters, learning_rate, 0.9, weight_decay=weight_decay, nesterov=nesterov, fused=True)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay, fused=True)
     raise Problem(f"unknown optimizer '{name}' ({suggest(name, ('lars', 'sgd', 'adamw'))})")
 
 

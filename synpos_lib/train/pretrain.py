@@ -118,7 +118,8 @@ def untrained(run: Run) -> Frozen:
 
 
 def _frozen(config: Config, method: Method | Wrapper, width: int) -> Frozen:
-    network = method.encoder.to(memory_format=torch.channels_last).to(runtime.device()).eval()
+    device = runtime.device()
+    network = method.encoder.to(memory_format=runtime.memory_format(device)).to(device).eval()
     return Frozen(network, width, *views.NORMALIZATION[config.normalization])
 
 
@@ -156,7 +157,7 @@ class Training:
         self.steps = len(images) // config.batch
         runtime.seed_all(config.seed)
         self.method, self.width = build(config)
-        self.method.to(memory_format=torch.channels_last).to(here.device)
+        self.method.to(memory_format=runtime.memory_format(here.device)).to(here.device)
         if here.count > 1:
             self.method = synchronise_batchnorm(self.method)
         rate, decay = self.recipe.learning_rate, self.recipe.weight_decay
@@ -301,6 +302,7 @@ class Training:
             return 0
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        runtime.align(self.optimizer)
         runtime.restore_random_state(state["random"])
         return state["epoch"]
 

@@ -103,6 +103,7 @@ def _one_line(text: str) -> str:
 def _mark(here: Path, job: marks.Entry, name: str, code: str, start: float) -> marks.Mark:
     """The done-mark; results that this job wrote earlier and no longer writes are removed."""
     results = [f"notebooks/{name}.{kind}" for kind in ("ipynb", "html", "slides.html")]
+    seconds, used = time.time() - start, resource.getrusage(resource.RUSAGE_CHILDREN)  # of the kernel, now ended
     now = time.strftime("%FT%T%z")
     provenance: runtime.Origin = {"commit": runtime.commit(), "hardware": runtime.hardware(), "time": now}
     for path, note in marks.notes(here).items():
@@ -119,8 +120,9 @@ def _mark(here: Path, job: marks.Entry, name: str, code: str, start: float) -> m
         results += [mark for mark in runs if mark not in results and (here / mark).exists()]
     return {
         "id": uuid.uuid4().hex,
-        "seconds": round(time.time() - start, 1),
-        "memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3),  # of the kernel, now ended
+        "seconds": round(seconds, 1),
+        "busy": runtime.busy(seconds, used.ru_utime + used.ru_stime),
+        "memory_mb": round(used.ru_maxrss / 1e3),
         "disk_mb": round(disk_bytes(here, results, start) / 1e6, 1),
         "notebook": job["notebook"],
         "parameters": job["parameters"],

@@ -6,7 +6,7 @@ tables/NAME.x.json  the note beside a table, or in figures/ beside a figure: wha
 """
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
@@ -17,6 +17,7 @@ class Mark(TypedDict):
 
     id: str
     seconds: float
+    busy: NotRequired[bool]  # whether others took the processor from it
     memory_mb: float
     disk_mb: float
     notebook: str

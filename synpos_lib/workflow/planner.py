@@ -1,6 +1,7 @@
 """What a job will cost: as measured here, else as recorded and scaled to this machine, else unknown.
 
-The jobs that have run both here and in a recording give the one ratio that scales the times of that recording.
+The jobs that have run both here and in a recording give the one ratio that scales the times of that recording. What
+another kind of machine has left in the same folder gives none, and neither does a job that shared this one with others.
 """
 
 import csv
@@ -72,13 +73,20 @@ def digest(parameters: dict) -> str:
 def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, Mark | Entry | None]]) -> dict[str, Cost]:
     """What each job should take; `marks` are what jobs have left on this machine, by name, the best ones first."""
     here: dict[tuple[str, str], Cost] = {}
+    elsewhere: dict[tuple[str, str], Cost] = {}
     others: dict[str, Cost] = {}
+    quiet: dict[tuple[str, str], float] = {}  # seconds that may be compared with a recording's
+    this = runtime.hardware()
     for name, mark in marks:
         if mark and mark["seconds"] and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
-            values = mark["seconds"], mark["memory_mb"], mark["disk_mb"]
-            here.setdefault((name, digest(mark["parameters"])), Cost(*values, MEASURED))
-            others.setdefault(name, Cost(*values, f"{MEASURED} with other parameters"))
-    known = _recordings({key: cost.seconds for key, cost in here.items() if cost.seconds}) | here
+            values, key = (mark["seconds"], mark["memory_mb"], mark["disk_mb"]), (name, digest(mark["parameters"]))
+            machine = mark.get("provenance", {}).get("hardware", this)
+            basis = MEASURED if machine == this else f"measured on {machine}"
+            (here if machine == this else elsewhere).setdefault(key, Cost(*values, basis))
+            others.setdefault(name, Cost(*values, f"{basis} with other parameters"))
+            if machine == this and not mark.get("busy"):
+                quiet.setdefault(key, mark["seconds"])
+    known = _recordings(quiet) | elsewhere | here
     return {job.name: known.get((job.name, digest(job.parameters)), others.get(job.name, Cost())) for job in jobs}
 
 

@@ -1,8 +1,8 @@
 """Images per second of making positives: the released way, ours with the same settings, and ours with fewer steps.
 
 The released way: fp32, DDIM 100 steps, and at every step an encoder pass of the sample, one of the anchor and a
-decoder pass, for every candidate. Ours exact: the same sampler and steps; bf16, channels_last, no decoder for the
-anchor. Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and look as real, within noise. Ours by
+decoder pass, for every candidate. Ours exact: the same sampler and steps; bf16 where the processor has it, no decoder
+for the anchor. Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and look as real, within noise. Ours by
 default: with 10. The ratios are the last line, as JSON.
 
 `--quality N` asks instead how few steps do: what is kept of N validation anchors, and the kernel distance of their
@@ -51,12 +51,9 @@ def released(unet, anchors: torch.Tensor, candidates: int, steps: int = 100, w: 
 
 
 def as_released(unet):
-    """The same weights in torch's default memory order, with torch's own GroupNorm: as a plain script would run it."""
+    """The same weights in torch's default memory order, as a plain script would run it."""
     plain = copy.deepcopy(unet).to(memory_format=torch.contiguous_format)
     plain._patches = lambda x: F.pixel_unshuffle(x, plain.config.patch)
-    for module in plain.modules():
-        if isinstance(module, torch.nn.GroupNorm):
-            module.__class__ = torch.nn.GroupNorm
     return plain
 
 

@@ -45,6 +45,30 @@ def test_bf16_is_fast_only_where_its_kernels_may_run():
     assert not runtime.fast_bf16("cpu") or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+@pytest.mark.parametrize(
+    "flags, limit, name",
+    [
+        ("sse2 avx2 avx512f avx512_bf16", "", "AVX512-BF16"),
+        ("avx2 avx512f", "", "AVX512"),
+        ("avx512_bf16 avx512f avx2", "avx2", "AVX2"),
+        ("asimd", "", ""),
+    ],
+)
+def test_a_machine_is_named_by_the_best_instructions_it_may_use(monkeypatch, flags, limit, name):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", limit)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert runtime.instructions(flags.split()) == name
+    monkeypatch.setattr(runtime, "instructions", lambda flags: name)
+    assert runtime.hardware.__wrapped__().endswith(name or "s")
+
+
+@pytest.mark.parametrize("used, load, busy", [(90, 2.0, False), (40, 2.0, True), (90, 9.0, True)])
+def test_a_machine_is_busy_when_work_waits_or_many_programs_run(monkeypatch, used, load, busy):
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(runtime.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert runtime.busy(100, used) == busy
+
+
 def test_progress_passes_everything_through_and_short_work_says_nothing(capsys, monkeypatch):
     monkeypatch.setenv("SYNPOS_JOB", "test")
     assert list(runtime.progress(range(5), "counting")) == [0, 1, 2, 3, 4]

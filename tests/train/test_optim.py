@@ -1,9 +1,12 @@
 """LARS equals its formula; the schedule has its corners where they belong."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
 from synpos_lib.train import optim
 
@@ -35,6 +38,32 @@ def test_lars_makes_room_for_its_momentum_once(monkeypatch):
         layer.weight.grad, layer.bias.grad = torch.randn(3, 4), torch.randn(3)
         optimizer.step()
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("name, plain", [("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)])
+def test_a_fused_optimizer_takes_torchs_plain_steps_also_after_it_was_restored(name, plain):
+    """Convolutions are channels last, and a checkpoint holds their state in another order."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+    theirs.load_state_dict(ours.state_dict())
+    ours.to(memory_format=torch.channels_last)
+    optimizer = optim.make(name, ours, learning_rate=0.1, weight_decay=0.01)
+    reference = plain(theirs.parameters(), lr=0.1, weight_decay=0.01, foreach=False)
+    reference.param_groups[0].update(momentum=0.9) if name == "sgd" else None
+    for step in range(4):
+        for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            other.grad = torch.randn(other.shape)
+            weight.grad = torch.empty_like(weight).copy_(other.grad)
+        if step == 2:
+            state = copy.deepcopy(optimizer.state_dict())
+            for values in state["state"].values():
+                values.update({key: value.contiguous() for key, value in values.items() if torch.is_tensor(value)})
+            optimizer.load_state_dict(state)
+            runtime.align(optimizer)
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours.weight.contiguous(), theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
 
 
 def test_an_unknown_optimizer_is_answered_with_the_nearest():

@@ -58,6 +58,16 @@ def test_a_recording_is_scaled_by_the_jobs_that_ran_in_both_places(folders):
     assert scaled.seconds == pytest.approx(250) and "times 2.50 as of 1 jobs finished here" in scaled.basis
 
 
+@pytest.mark.parametrize("change, basis", [({}, "times 2.50"), ({"busy": True}, "not scaled"), (None, "not scaled")])
+def test_no_ratio_comes_from_a_busy_machine_or_from_another_one(folders, change, basis):
+    record(folders, {"07": 100.0, "08": 10.0})
+    other = {"provenance": {"hardware": f"{HERE}, AVX2"}} if change is None else change
+    assert basis in planner.costs([TRAINING], [("08", mark(OTHER, 25.0, **other))])["07"].basis
+    assert cost(mark(TRAINING, 7.0, **other)).basis == (
+        f"measured on {HERE}, AVX2" if change is None else planner.MEASURED
+    )
+
+
 def test_only_a_measurement_is_believed_like_one():
     estimate = mark(TRAINING, 7.0, basis=f"recorded on {THERE}, times 1.00 for this machine")
     assert cost(estimate) == planner.Cost()
