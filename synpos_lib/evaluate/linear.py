@@ -20,6 +20,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from scipy import optimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from synpos_lib.core import runtime
@@ -96,7 +97,7 @@ def minimum(z: Tensor, labels: Tensor, lambda_: float, start: Tensor, *, toleran
     """The minimum for one lambda, from `start`: weights (C, D) with the bias as one more column, (C, D + 1).
 
     L-BFGS moves in the features' principal axes, each in units of its curvature at W = 0, since features of an
-    encoder differ so much in spread that it takes ten times as many steps in the axes as they are.
+    encoder differ so much in spread that it takes ten times as many steps without. The tolerance is of the slope.
     """
     spread, axes = torch.linalg.eigh(z.T @ z / len(z))
     curvature = spread.clamp_min(0) / len(start) + lambda_  # (D,)
@@ -114,7 +115,7 @@ def minimum(z: Tensor, labels: Tensor, lambda_: float, start: Tensor, *, toleran
         return value.item(), slope.flatten().cpu().numpy()
 
     begin = torch.cat([start[:, :-1] @ (axes * curvature), start[:, -1:]], 1)  # axes times its own transpose inverts
-    settings = {"gtol": tolerance, "maxiter": 1000}  # scikit-learn's tolerance of the slope
+    settings = {"gtol": tolerance, "maxiter": 1000}
     with _one_thread():
         flat = optimize.minimize(
             objective, begin.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=settings
@@ -125,11 +126,12 @@ def minimum(z: Tensor, labels: Tensor, lambda_: float, start: Tensor, *, toleran
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """These matrices are so small that two threads wait for each other: 16 times slower than one, on two cores."""
+    """These matrices are so small that two threads wait for each other: ten times slower than one, on two cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, "blas"):  # of scipy
+            yield
     finally:
         torch.set_num_threads(threads)
 
