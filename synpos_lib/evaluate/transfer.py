@@ -4,20 +4,18 @@
 
 With the value that is best on the target's validation images the classifier is fitted again, on training and
 validation images together, and evaluated once on the test images. Features are computed once, centred, and divided by
-one number, so that a value of lambda means the same for every encoder.
+one number, so that a value of lambda means the same for every encoder; `evaluate.linear` finds the minimum.
 
 This is the usual protocol of transfer studies (https://arxiv.org/abs/1805.08974); CLSP's poster does not state its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import optimize
 from torch import Tensor
 
 from synpos_lib.core import runtime
@@ -25,6 +23,7 @@ from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import Run
 from synpos_lib.data import catalog
 from synpos_lib.data.images import Images
+from synpos_lib.evaluate import linear
 from synpos_lib.results import evaluations
 from synpos_lib.results.tables import Estimate, mean
 from synpos_lib.train.frozen import Frozen
@@ -110,48 +109,16 @@ def transfer(encoder: Frozen, to: Target) -> Transfer:
 
 def _scores(z: Tensor, y: Tensor, z_test: Tensor, y_test: Tensor, lambdas: Sequence[float], metric: str) -> list[float]:
     """Fit on (z, y) for each lambda in turn, and score each fit on the test features."""
-    mean = z.mean(0)
-    size = (z - mean).square().mean().sqrt().clamp_min(1e-12)
+    mean, size = linear.scale(z)
     z, z_test = (((part - mean) / size).to(runtime.device(), torch.float64) for part in (z, z_test))
     y, classes = y.to(z.device), int(max(y.max(), y_test.max())) + 1
     layer = z.new_zeros(classes, z.shape[1] + 1)
     scores = []
     for lambda_ in lambdas:
-        with _one_thread():
-            layer = fit(z, y, lambda_, layer)
+        layer = linear.minimum(z, y, lambda_, layer)
         predictions = (z_test @ layer[:, :-1].T + layer[:, -1]).argmax(1).cpu()
         scores.append(score(predictions, y_test, metric))
     return scores
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """These matrices are so small that two threads wait for each other: 16 times slower than one, on two cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def fit(z: Tensor, labels: Tensor, lambda_: float, start: Tensor) -> Tensor:
-    """The minimum for one lambda, from `start`: weights (C, D) with the bias as one more column, (C, D + 1)."""
-    truth = torch.eye(len(start), dtype=z.dtype, device=z.device)[:, labels]  # (C, N)
-
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        layer = torch.from_numpy(flat).to(z.device).view_as(start)
-        weight, bias = layer[:, :-1], layer[:, -1:]
-        log_p = torch.addmm(bias, weight, z.T).log_softmax(0)  # (C, N)
-        value = lambda_ / 2 * weight.square().sum() - (truth * log_p).sum() / len(z)
-        error = (log_p.exp() - truth) / len(z)
-        slope = torch.cat([error @ z + lambda_ * weight, error.sum(1, keepdim=True)], 1)
-        return value.item(), slope.flatten().cpu().numpy()
-
-    settings = {"gtol": 1e-4, "maxiter": 1000}  # scikit-learn's tolerance of the slope
-    flat = start.flatten().cpu().numpy()
-    solution = optimize.minimize(objective, flat, jac=True, method="L-BFGS-B", options=settings).x
-    return torch.from_numpy(solution).to(z.device).view_as(start)
 
 
 def score(predictions: Tensor, labels: Tensor, metric: str) -> float:

@@ -77,16 +77,20 @@ def frame(corner: tuple[float, float], width: float, height: float) -> Rectangle
     return Rectangle(corner, width, height, fill=False, edgecolor=WHAT, linewidth=2.5, clip_on=False)
 
 
-def training(rows: Sequence[dict], epochs: int, title: str = "") -> Figure:
-    """The loss after each epoch and, for the epochs with a probe, kNN accuracy, spread and effective rank."""
+def training(runs: Sequence[Sequence[dict]], epochs: int, title: str = "") -> Figure:
+    """The loss after each epoch and, for those with a probe, kNN accuracy, spread and rank; a line for each run."""
     panels = {"loss": "loss", "knn": "kNN, what", "std": "spread of features", "rank": "effective rank"}
     figure, axes = plt.subplots(1, len(panels), figsize=WIDE, sharex=True)
     for axis, (key, name), colour in zip(axes, panels.items(), (NEUTRAL, WHAT, TEN[3], TEN[1]), strict=True):
-        part = [row for row in rows if key in row]
-        axis.plot([row["epoch"] for row in part], [row[key] for row in part], color=colour, marker="o", markersize=4)
+        highest = 0.0
+        for rows in runs:
+            part = [row for row in rows if key in row]
+            values = [row[key] for row in part]
+            axis.plot([row["epoch"] for row in part], values, color=colour, marker="o", markersize=4)
+            highest = max([highest, *values])
         axis.set(title=name, xlabel="epoch", xlim=(0, epochs * 1.04))
         if key != "loss":
-            axis.set_ylim(0, 1.15 * max([row[key] for row in part], default=1))
+            axis.set_ylim(0, 1.15 * highest or 1)
     figure.suptitle(title, fontsize=10)
     return figure
 

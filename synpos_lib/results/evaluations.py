@@ -20,14 +20,18 @@ Measure = Callable[[], list[dict]]
 
 
 def evaluate(
-    folder: Path, protocol: str, run: Run, config: dict, measure: Measure, code: tuple[str, ...], **about: object
+    folder: Path, protocol: str, of: Run | str, config: dict, measure: Measure, code: tuple[str, ...], **about: object
 ) -> Run:
-    """Evaluate a finished training once: the rows that measure() returns become the run `<protocol>-<run.name>`.
+    """Evaluate a finished training once: the rows that measure() returns become the run `<protocol>-<of.name>`.
+
+    A network that no run has trained has just a name, and is evaluated once for all trainings that start from it.
 
     `config` is what they depend on beside the weights; `about` holds the columns that are equal in all of them.
     """
-    settings = {**config, **about, "of": run.name, "weights": run.weights, "training": run.config.get("code")}
-    with open_run(folder / f"{protocol}-{run.name}", settings, code) as evaluation:
+    settings = {**config, **about, "of": of if isinstance(of, str) else of.name}
+    if isinstance(of, Run):
+        settings |= {"weights": of.weights, "training": of.config.get("code")}
+    with open_run(folder / f"{protocol}-{settings['of']}", settings, code) as evaluation:
         if not evaluation.done:
             evaluation.load()  # drops the rows of an attempt that was interrupted
             rows = measure()
@@ -41,7 +45,7 @@ def evaluate(
 
 
 def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
-    """Rows of every finished evaluation of trainings named `prefix…`; column `run` names the training.
+    """Rows of every finished evaluation of trainings or networks named `prefix…`; column `run` has that name.
 
     An edited or damaged evaluation is refused, and so is one whose run has been trained again since.
     """

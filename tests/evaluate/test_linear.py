@@ -1,16 +1,20 @@
-"""Two cached feature sets give the very training that encoding every image anew in every epoch gives."""
+"""Two cached feature sets give the training that encoding every image anew gives; few images are fitted to the end."""
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from nearly import same_numbers
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from synpos_lib.core import runtime
-from synpos_lib.data import views
+from synpos_lib.data import catalog, views
 from synpos_lib.evaluate import linear
+from synpos_lib.evaluate.knn import knn_accuracy
+from synpos_lib.results import tables
 from synpos_lib.train import encoders
 from synpos_lib.train.frozen import Frozen
 
@@ -56,7 +60,7 @@ def test_equals_the_slow_way(frozen):
     images, labels = data(70, 0)
     settings = {"epochs": 6, "milestones": (3, 5), "batch": 16, "seed": 3}
     layer = slow(frozen, images, labels, **settings)
-    weight, bias = linear.fit(frozen(images), frozen(images, flip=True), labels, **settings)
+    weight, bias = linear.released(frozen(images), frozen(images, flip=True), labels, **settings)
     assert same_numbers(weight, layer.weight.data) and same_numbers(bias, layer.bias.data)
 
 
@@ -82,3 +86,56 @@ def test_accuracy_is_the_share_of_highest_logits():
     logits = torch.tensor([[9.0, 8, 7], [1, 2, 3], [1, 0, 0]])
     assert linear.accuracy(logits, torch.tensor([0, 0, 0])) == pytest.approx(2 / 3)
     assert linear.accuracy(logits, torch.tensor([1, 2, 1])) == pytest.approx(1 / 3)
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return catalog.load("scenes", "train", n=1500), catalog.load("scenes", "val", n=500)
+
+
+@pytest.fixture(scope="module", params=["tiny", "small"])
+def random_features(request, embedded):
+    """Features of an untrained network: of training images, of these mirrored, and of validation images."""
+    with runtime.own_randomness(0):
+        frozen = Frozen(*encoders.by_name(request.param), *views.NORMALIZATION["other"])
+    train, val = embedded
+    return frozen(train.images), frozen(train.images, flip=True), train.labels, frozen(val.images), val.labels
+
+
+def test_an_untrained_network_is_not_better_by_its_neighbours_than_by_a_fitted_layer(random_features):
+    plain, flipped, y, z, truth = random_features
+    weight, bias = linear.fit(plain, flipped, y)
+    hits = round(linear.accuracy(z @ weight.T + bias, truth) * len(z))
+    near = round(knn_accuracy(plain, y, z, truth) * len(z))
+    assert tables.share(hits, len(z)).high > tables.share(near, len(z)).low
+
+
+def test_a_longer_fit_finds_the_same_layer(random_features):
+    plain, flipped, y, z, truth = random_features
+    usual, longer = (linear.converged(plain, flipped, y, tolerance=tolerance) for tolerance in (1e-4, 1e-5))
+    logits, further = (z @ weight.T + bias for weight, bias in (usual, longer))
+    assert linear.accuracy(logits, truth) == pytest.approx(linear.accuracy(further, truth), abs=0.003)
+    torch.testing.assert_close(logits.softmax(1), further.softmax(1), atol=0.02, rtol=0)
+
+
+def test_the_converged_layer_is_scikit_learns():
+    draw = torch.Generator().manual_seed(0)
+    y = torch.randint(4, (300,), generator=draw)
+    plain = torch.randn(4, 6, generator=draw)[y] + torch.randn(300, 6, generator=draw)
+    plain *= torch.logspace(0, -4, 6)  # as an encoder's: some directions hardly vary
+    flipped = plain + 0.3 * torch.randn(300, 6, generator=draw) * torch.logspace(0, -4, 6) + 5
+    weight, bias = linear.fit(plain, flipped, y)
+    both, labels = torch.cat([plain, flipped]).double().numpy(), torch.cat([y, y]).numpy()
+    middle = both.mean(0)
+    scaled = (both - middle) / np.sqrt(((both - middle) ** 2).mean())
+    model = LogisticRegression(C=1 / (linear.LAMBDA * len(scaled)), tol=1e-10, max_iter=20000).fit(scaled, labels)
+    ours = (torch.from_numpy(both).float() @ weight.T + bias).softmax(1)
+    np.testing.assert_allclose(ours, model.predict_proba(scaled), atol=2e-3)
+
+
+@pytest.mark.parametrize(("n", "way"), [(linear.ENOUGH - 1, "converged"), (linear.ENOUGH, "released")])
+def test_the_number_of_images_decides_which_protocol_is_used_and_named(n, way, monkeypatch):
+    monkeypatch.setattr(linear, "released", lambda *a, **o: "released")
+    monkeypatch.setattr(linear, "converged", lambda *a, **o: "converged")
+    assert linear.fit(torch.zeros(n, 1), torch.zeros(n, 1), torch.zeros(n)) == way
+    assert linear.protocol(n).startswith(way)

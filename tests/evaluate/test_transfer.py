@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog, views
 from synpos_lib.data.images import Images
-from synpos_lib.evaluate import transfer
+from synpos_lib.evaluate import linear, transfer
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train import encoders
 from synpos_lib.train.frozen import Frozen
@@ -28,7 +28,7 @@ def features(n, seed, classes=4, width=6):
 @pytest.mark.parametrize("lambda_", [10.0, 1.0, 1e-2, 1e-4])
 def test_the_fit_is_scikit_learns(lambda_):
     z, y = features(300, 0)
-    layer = transfer.fit(z, y, lambda_, torch.zeros(4, 7, dtype=torch.float64))
+    layer = linear.minimum(z, y, lambda_, torch.zeros(4, 7, dtype=torch.float64))
     theirs = LogisticRegression(C=1 / (lambda_ * len(z)), tol=1e-8, max_iter=5000).fit(z.numpy(), y.numpy())
     ours = (z @ layer[:, :-1].T + layer[:, -1]).softmax(1)
     np.testing.assert_allclose(ours, theirs.predict_proba(z.numpy()), atol=2e-3)
@@ -39,7 +39,7 @@ def test_the_fit_is_scikit_learns(lambda_):
 def test_where_it_starts_makes_no_difference():
     z, y = features(300, 0)
     zero, far = torch.zeros(4, 7, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
-    ours, theirs = (transfer.fit(z, y, 0.01, start) for start in (zero, far))
+    ours, theirs = (linear.minimum(z, y, 0.01, start) for start in (zero, far))
     ours, theirs = ((z @ layer[:, :-1].T + layer[:, -1]).softmax(1) for layer in (ours, theirs))
     torch.testing.assert_close(ours, theirs, atol=0.003, rtol=0)
 

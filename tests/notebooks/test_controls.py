@@ -34,8 +34,8 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
         case "06_ssl_methods":
             return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])]
         case "07_ssl_training":
-            wanted = methods.recipe(p["method"]).needs_positives
-            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])] * wanted
+            seeds = p["seeds"] if methods.recipe(p["method"]).needs_positives else ()
+            return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in seeds]
         case "10_ablations":
             return [(p["store"], p["dataset"], p["images"], p["stored"])]
         case "11_mixdiff":
@@ -49,9 +49,9 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
     jobs = profiles.jobs(profile)
     made = [job.parameters for job in jobs if job.notebook == "05_synthetic_positives"]
     stores = {
-        (f"{kind}-{p['dataset']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])
+        (f"{kind}-{p['dataset']}-seed{k}", p["dataset"], p["images"], p["anchors"])
         for p in made
-        for kind in kinds_of_stores(p)
+        for kind, k in itertools.product(kinds_of_stores(p), p["seeds"])
     }
     wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
     assert sum(map(len, wanted.values())) >= 3
@@ -64,7 +64,7 @@ def test_the_controls_have_five_seeds(profile):
     jobs = [job.parameters for job in profiles.jobs(profile) if job.notebook == "07_ssl_training"]
     seeds = {}
     for p in jobs:
-        seeds.setdefault((p["method"], p["variant"]), set()).add(p["seed"])
+        seeds.setdefault((p["method"], p["variant"]), set()).update(p["seeds"])
         assert (p["views"] == "weak") == (p["variant"] == "weak")
         assert p["variant"] in ("", "weak") or p["positives"] == f"{p['variant']}-{p['dataset']}"
     kinds = [kind for kind in KINDS if profile == "quick" or kind != "oracle"]  # of photographs there is no oracle
@@ -140,9 +140,9 @@ def evaluated(folder, method: str, seed: int, images: str, test: str) -> None:
         run.finish(loss=1)
     row = {"dataset": "scenes", "target": "scenes", "method": method, "variant": "", "seed": seed, "factor": "what"}
     rows = [{**row, "metric": "linear", "value": 0.5, "n": 9}]
-    for protocol in ("linear", "untrained"):
-        about = {"train": images, "test": test, "learning_rate": 1.0}
-        evaluations.evaluate(folder, protocol, run, about, lambda: rows, ("synpos_lib.evaluate.knn",))
+    about = {"train": images, "test": test, "linear": "converged", "learning_rate": 1.0}
+    for protocol, of in (("linear", run), ("untrained", f"scenes-small-seed{seed}")):
+        evaluations.evaluate(folder, protocol, of, about, lambda: rows, ("synpos_lib.evaluate.knn",))
 
 
 def collect(folder) -> None:
@@ -176,20 +176,18 @@ def test_notebook_05_makes_each_kind_from_its_own_drawing(tmp_path, monkeypatch)
         def generate(self, anchors, k, seed):
             return anchors.flip(3)[:, None].expand(-1, k, -1, -1, -1)
 
-    for seed in (0, 1):
-        nb = notebook.Notebook("05_synthetic_positives", {"profile": "p"})
-        variables = {
-            "nb": nb,
-            "positives": positives,
-            "train": draw_images(whole, 10, seed),
-            "dataset": "scenes",
-            "seed": seed,
-        }
-        variables |= {"candidates": 2, "BottleneckMixing": lambda *a, **o: Flip(), "anchors": 10, "unet": None}
-        exec(
-            cell("05_synthetic_positives", "make-store"),
-            variables | dict.fromkeys(("w", "anchor_time", "steps", "sampler")),
-        )
+    variables = {
+        "nb": notebook.Notebook("05_synthetic_positives", {"profile": "p"}),
+        "positives": positives,
+        "draws": {seed: draw_images(whole, 10, seed) for seed in (0, 1)},
+        "dataset": "scenes",
+        "seeds": [0, 1],
+    }
+    variables |= {"candidates": 2, "BottleneckMixing": lambda *a, **o: Flip(), "anchors": 10, "unet": None}
+    exec(
+        cell("05_synthetic_positives", "make-store"),
+        variables | dict.fromkeys(("w", "anchor_time", "steps", "sampler")),
+    )
     for seed in (0, 1):
         place, images = tmp_path / "p" / "runs" / f"positives-scenes-seed{seed}", draw_images(whole, 10, seed)
         assert (positives.read(place, images)[:, 1] == images.images.flip(3)).all()

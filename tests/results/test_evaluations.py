@@ -107,3 +107,18 @@ def test_runs_on_one_table_share_their_settings(tmp_path):
         evaluations.shared_settings(tmp_path, ["run0", "run1", "run3"], "views", "epochs")
     with pytest.raises(Problem, match="there is no evaluated run"):
         evaluations.shared_settings(tmp_path, [], "epochs")
+
+
+def test_an_untrained_network_is_asked_once_for_all_trainings_that_start_from_it(tmp_path):
+    rows = [{**row, "method": "untrained"} for row in ROWS]
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return rows
+
+    for _ in ("simclr", "byol"):
+        evaluations.evaluate(tmp_path, "untrained", "scenes-small-seed0", {"encoder": "small"}, ask, CODE)
+    frame = evaluations.collect(tmp_path, "untrained", "scenes-small-seed")
+    assert len(asked) == 1 and set(frame.run) == {"scenes-small-seed0"} and list(frame.value) == [0.6, 0.3]
+    assert set(frame.evaluation) == {"untrained-scenes-small-seed0"}
