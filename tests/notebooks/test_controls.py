@@ -32,12 +32,12 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
     """The name of each store that a job reads, with the images and the anchors that it is to belong to."""
     match notebook:
         case "06_ssl_methods":
-            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])]
+            return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in p["seeds"]]
         case "07_ssl_training":
             wanted = methods.recipe(p["method"]).needs_positives
             return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])] * wanted
         case "10_ablations":
-            return [(p["store"], p["dataset"], p["images"], p["stored"])]
+            return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["stored"]) for k in p["seeds"]]
         case "11_mixdiff":
             return [(p["positives"], p["dataset"], p["images"], p["anchors"])] * (not p["stable_diffusion"])
     return []
