@@ -31,6 +31,7 @@ from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.linear_and_knn",)
 PULL = "pull_weight"  # the hyperparameter that weighs the pull
+ENOUGH = 32  # candidates: the paper's greatest number, which teach no more than 8
 JUDGED = 300  # anchors whose positives the judge labels
 
 
@@ -104,7 +105,7 @@ def claims(rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
     weak, strong, own = min(others["lambda"]), max(others["lambda"]), max(others["w"])
     sentences = [
         (f"{most} candidates teach more than 1", "candidates", (most, 1), "above 0", "candidates"),
-        ("32 candidates teach what 8 do", "candidates", (32, 8), "within 0.01", "candidates-enough"),
+        (f"{ENOUGH} candidates teach what 8 do", "candidates", (ENOUGH, 8), "within 0.01", "candidates-enough"),
         (f"λ = {pull:g} is better than {weak:g}", "lambda", (pull, weak), "above 0", "lambda"),
         (f"λ = {pull:g} is better than {strong:g}", "lambda", (pull, strong), "above 0", "lambda-too-large"),
         (f"w = {w:g} is better than {own:g}", "w", (w, own), "above 0", "w"),
