@@ -133,6 +133,44 @@ def test_our_own_question_is_judged_beside_the_papers_claims(accuracies, tmp_pat
     assert own.measured == pytest.approx(0.03) and own.verdict == claims.verdict(tables.Estimate(0.03, 0.02, 0.04, 5))
 
 
+def test_hardness_is_the_pull_of_the_last_epoch():
+    logs = {("clsp-simclr", 0): (1.9, 1.0), ("clsp-simclr", 1): (1.9, 1.2), ("simclr-aug", 0): (0.1, 0.4)}
+    logs |= {("simclr-aug", 1): (0.1, 0.2), ("simclr", 0): ()}  # which has no pull
+    linear = pd.DataFrame([{"method": m, "seed": k, "value": 0.9, "run": f"{m} {k}"} for m, k in logs])
+    runs = {f"{m} {k}": [{"epoch": i, "pull": p} for i, p in enumerate(log)] or [{}] for (m, k), log in logs.items()}
+    variables = {"linear": linear, "nb": SimpleNamespace(run_folder=str)}
+    variables["read_run"] = lambda name: SimpleNamespace(metrics=lambda: runs[name])
+    exec(cell("08_linear_and_knn", "pulls"), variables)
+    gain = tables.gain(variables["pulls"], "clsp-simclr", "simclr-aug")
+    assert gain.value == pytest.approx((0.6 + 1.0) / 2 / 4) and gain.n == 2
+    assert set(variables["pulls"].method) == {"clsp-simclr", "simclr-aug"}
+
+
+def test_the_best_is_judged_by_the_least_certain_of_its_differences():
+    """Of three rivals one is far behind, one near but steady, and one as near and erratic: the last decides."""
+    levels = {"clsp-simclr": (0.80, 0.81, 0.82), "simclr": (0.50, 0.51, 0.52), "all4one": (0.78, 0.79, 0.80)}
+    levels |= {"byol": (0.60, 0.80, 0.94), "untrained": (0.9, 0.9, 0.9)}
+    rows = [
+        {"dataset": "scenes", "pair": pair, "method": m, "seed": k, "value": v + shift}
+        for m, values in levels.items()
+        for k, v in enumerate(values)
+        for pair, shift in (("a", 0.1), ("b", -0.1))
+    ]
+    kept = {}
+    variables = {"frame": pd.DataFrame(rows), "ours": "clsp-simclr", "baseline": "simclr", "names": [], "pd": pd}
+    variables |= {
+        "tables": tables,
+        "nb": SimpleNamespace(table=lambda frame, name, *a, **o: kept.update({name: frame})),
+    }
+    exec(cell("09_transfer", "claims"), variables)
+    judged = kept["claims"].set_index("of")
+    d = np.subtract(levels["clsp-simclr"], levels["byol"])
+    best = judged.loc["clsp-transfer-stl10"]
+    assert best.measured == pytest.approx(d.mean()) and "byol" in best.claim and best.verdict == claims.CROSSES
+    assert judged.measured["clsp-transfer-cifar"] == pytest.approx(0.3)
+    assert judged.verdict["clsp-transfer-imagenet100"] == claims.HOLDS and (judged.n == 3).all()
+
+
 def evaluated(folder, method: str, seed: int, images: str, test: str) -> None:
     """A training on these images and its evaluation on these test images."""
     name = f"ssl-scenes-{method}-seed{seed}"
