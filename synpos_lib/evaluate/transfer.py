@@ -9,7 +9,7 @@ one number, so that a value of lambda means the same for every encoder; `evaluat
 This is the usual protocol of transfer studies (https://arxiv.org/abs/1805.08974); CLSP's poster does not state its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from synpos_lib.data import catalog
 from synpos_lib.data.images import Images
 from synpos_lib.evaluate import linear
 from synpos_lib.results import evaluations
-from synpos_lib.results.tables import Estimate, mean
+from synpos_lib.results.tables import Estimate
 from synpos_lib.train.frozen import Frozen
 
 CODE = ("synpos_lib.evaluate.transfer",)
@@ -138,17 +138,3 @@ def wins(differences: pd.DataFrame) -> Estimate:
     """
     low, high = (differences.low > 0).mean(), 1 - (differences.high < 0).mean()
     return Estimate(float((differences["mean"] > 0).mean()), float(low), float(high), int(differences.n.min()))
-
-
-def share_won(frame: pd.DataFrame, ours: str, rivals: Mapping[str, str]) -> Estimate | None:
-    """The share of targets on which `ours` is above the rival named for each `pair`, as a mean over seeds.
-
-    A seed counts when both have it on every target; None without one.
-    """
-    wide = frame.pivot_table(index="seed", columns=["pair", "method"], values="value")
-    both = [(pair, method) for pair, rival in rivals.items() for method in (ours, rival)]
-    wide = wide.reindex(columns=both).dropna()
-    if wide.empty:
-        return None
-    won = [wide[pair, ours] > wide[pair, rival] for pair, rival in rivals.items()]
-    return mean(np.mean(won, axis=0))

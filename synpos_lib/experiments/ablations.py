@@ -1,9 +1,10 @@
 """CLSP's ablations: one setting changes, everything else is as in one finished run of notebook 07.
 
-    study = Study(runs, train, val, test, judge, config)
+    study = Study(runs, {0: train}, val, {0: test}, judge, config)
     rows = study.answers("candidates", 2, positives[:, :2], seed=0)
 
-A setting may be chosen by kNN accuracy on validation images; the result is linear accuracy on test images.
+Every seed has its own drawing of images, so that an interval speaks of other drawings too. A setting may be chosen by
+kNN accuracy on validation images; the result is linear accuracy on test images.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from synpos_lib import methods
+from synpos_lib.core import runtime
 from synpos_lib.core.files import safe_name
 from synpos_lib.data import positives
 from synpos_lib.data.images import Images, take
@@ -29,6 +31,7 @@ from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.linear_and_knn",)
 PULL = "pull_weight"  # the hyperparameter that weighs the pull
+ENOUGH = 32  # candidates: the paper's greatest number, which teach no more than 8
 JUDGED = 300  # anchors whose positives the judge labels
 
 
@@ -37,9 +40,9 @@ class Study:
     """What all trainings have in common."""
 
     runs: Path  # the folder of all runs
-    images: Images
+    images: Mapping[int, Images]  # of each seed
     val: Images
-    test: Images
+    test: Mapping[int, Images]
     judge: Judge
     config: Config
 
@@ -58,7 +61,8 @@ class Study:
 
         Further columns are `setting`, `at`, `validation` (kNN accuracy on validation images), `run` and `warning`.
         """
-        method, name = method or self.config.method, self.images.name
+        images, test, method = self.images[seed], self.test[seed], method or self.config.method
+        name = images.name
         own = self.config.hyperparameters | hyperparameters
         config = replace(
             self.config,
@@ -69,26 +73,26 @@ class Study:
         )
         folder = self.runs / safe_name(f"ssl-{name}-{method}-{setting}={at}-seed{seed}")
         about = {"dataset": name, "target": name, "method": method, "variant": f"{setting}={at}", "seed": seed}
-        protocol = {"train": self.images.fingerprint, "test": self.test.fingerprint, "learning_rate": 1.0, "seed": seed}
+        protocol = {"train": images.fingerprint, "test": test.fingerprint, "learning_rate": 1.0, "seed": seed}
         with quiet():
-            run = train(folder, config, self.images, store, knn_probe(self.images, self.val))
+            run = train(folder, config, images, store, knn_probe(images, self.val))
 
             def measure() -> list[dict]:
-                return linear_and_knn(load_encoder(run), self.images, self.test, seed=seed)
+                return linear_and_knn(load_encoder(run), images, test, seed=seed)
 
             evaluation = evaluations.evaluate(self.runs, "linear", run, protocol, measure, CODE, **about)
         rows = answers(evaluation, run, setting=setting, at=at, validation=run.results["knn"])
         return rows[rows.metric == "linear"]
 
-    def store(self, name: str, generator: BottleneckMixing) -> tuple[Tensor, dict[str, float]]:
-        """One positive for each image, made once, and its `facts`."""
-        run = positives.make(self.runs / name, self.images, generator, k=1)
-        store = positives.read(run.folder, self.images)
-        return store, self.facts(store, len(self.images) / max(run.results["seconds"], 0.01))
+    def store(self, name: str, generator: BottleneckMixing, *, seed: int, k: int = 1) -> tuple[Tensor, dict]:
+        """k positives for each image, made once, and the `facts` about them."""
+        run = positives.make(self.runs / name, self.images[seed], generator, k=k, seed=runtime.derive(seed, name))
+        store = positives.read(run.folder, self.images[seed])
+        return store, self.facts(store, seed, k * len(store) / max(run.results["seconds"], 0.01))
 
-    def facts(self, store: Tensor, images_per_second: float) -> dict[str, float]:
+    def facts(self, store: Tensor, seed: int, images_per_second: float) -> dict[str, float]:
         """How many of the first positives keep the species and scene of their anchors, and how fast they were made."""
-        anchors = take(self.images, slice(JUDGED))
+        anchors = take(self.images[seed], slice(JUDGED))
         shares = self.judge.agreement(store[: len(anchors), 0], anchors)
         return {f"{row['kept']} kept": row["value"] for row in shares} | {"images per second": images_per_second}
 
@@ -101,7 +105,7 @@ def claims(rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
     weak, strong, own = min(others["lambda"]), max(others["lambda"]), max(others["w"])
     sentences = [
         (f"{most} candidates teach more than 1", "candidates", (most, 1), "above 0", "candidates"),
-        ("32 candidates teach what 8 do", "candidates", (32, 8), "within 0.01", "candidates-enough"),
+        (f"{ENOUGH} candidates teach what 8 do", "candidates", (ENOUGH, 8), "within 0.01", "candidates-enough"),
         (f"λ = {pull:g} is better than {weak:g}", "lambda", (pull, weak), "above 0", "lambda"),
         (f"λ = {pull:g} is better than {strong:g}", "lambda", (pull, strong), "above 0", "lambda-too-large"),
         (f"w = {w:g} is better than {own:g}", "w", (w, own), "above 0", "w"),

@@ -15,9 +15,10 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from synpos_lib.core.errors import Problem
-from synpos_lib.results.tables import Estimate, Gain
+from synpos_lib.results.tables import Estimate, Gain, Share, around
 
 HOLDS, FAILS = "holds on these images", "does not hold on these images"
 ONE_RUN, CROSSES = "undecided: one run", "undecided: interval crosses"
@@ -28,7 +29,8 @@ REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 ORIGINAL = {HOLDS: REPRODUCED, FAILS: NOT_REPRODUCED}  # the words for the paper's own data and settings
 VERDICTS = (REPRODUCED, HOLDS, ONE_RUN, CROSSES, FAILS, NOT_REPRODUCED, CANNOT, NOT_ATTEMPTED)
 CEILING = 0.99  # two levels above it, or both as near to 0, can show nothing
-COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "p", "verdict", "rule", "of", "departure", "on")
+MOST_RUNS, MOST_IMAGES = 100, 10_000  # what takes more of them to decide, cannot be shown here
+COLUMNS = ("claim", "paper", "measured", "low", "high", "n", "needs", "p", "verdict", "rule", "of", "departure", "on")
 
 
 def claim(
@@ -43,7 +45,7 @@ def claim(
 ) -> dict:
     """One row of a table of claims."""
     value, low, high, n = estimate or Estimate(float("nan"), float("nan"), float("nan"), 0)
-    numbers = value, low, high, n, p_value(estimate, rule)
+    numbers = value, low, high, n, needs(estimate, rule), p_value(estimate, rule)
     return dict(zip(COLUMNS, (text, paper, *numbers, verdict(estimate, rule), rule, of, departure, on), strict=True))
 
 
@@ -68,6 +70,26 @@ def verdict(estimate: Estimate | None, rule: str = "above 0") -> str:
         return HOLDS
     nearest = {"above": high, "below": low, "within": max(low, min(high, 0.0))}[word]  # to keeping the rule
     return CROSSES if holds(nearest) else FAILS
+
+
+def needs(estimate: Estimate | None, rule: str) -> float:
+    """The least n whose interval decides if mean and spread stay as measured: then about every second attempt does.
+
+    nan where there is no spread to go by; inf where more than MOST_RUNS or, for a share, MOST_IMAGES would be needed.
+    """
+    if estimate is None or math.isnan(estimate.low):
+        return float("nan")
+    if verdict(estimate, rule) == CANNOT:
+        return float("inf")
+    if isinstance(estimate, Share):  # Wilson's interval leaves out the limit if the score test of the limit rejects it
+        _, limit = _read(rule)
+        away = abs(estimate.value - limit)
+        n = math.floor(stats.norm.ppf(0.975) ** 2 * limit * (1 - limit) / away**2) + 1 if away else float("inf")
+        return float(n) if n <= MOST_IMAGES else float("inf")
+    for n in range(2, MOST_RUNS + 1):
+        if verdict(around(estimate.value, estimate.spread, n), rule) != CROSSES:
+            return float(n)
+    return float("inf")
 
 
 def p_value(estimate: Estimate | None, rule: str) -> float:

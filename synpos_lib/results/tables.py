@@ -22,9 +22,14 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}], n = {self.n}"
 
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the n measurements; nan for a single one."""
+        return float((self.high - self.value) * self.n**0.5 / stats.t.ppf(0.975, self.n - 1))
+
     def p_values(self, limit: float) -> tuple[float, float]:
         """Of two tests, that the truth is above the limit and that it is below; nan for a single measurement."""
-        error = (self.high - self.value) / stats.t.ppf(0.975, self.n - 1)
+        error = self.spread / self.n**0.5
         if error == 0:
             return float(self.value <= limit), float(self.value >= limit)
         t = (self.value - limit) / error
@@ -58,9 +63,13 @@ def share(hits: ArrayLike, n: int | None = None) -> Share:
 def mean(values: ArrayLike) -> Estimate:
     """A mean over independent runs with its Student t interval."""
     x = np.asarray(values, dtype=float)
-    n = len(x)
-    reach = stats.t.ppf(0.975, n - 1) * x.std(ddof=1) / n**0.5 if n > 1 else float("nan")
-    return Estimate(float(x.mean()), float(x.mean() - reach), float(x.mean() + reach), n)
+    return around(float(x.mean()), float(x.std(ddof=1)) if len(x) > 1 else float("nan"), len(x))
+
+
+def around(value: float, spread: float, n: int) -> Estimate:
+    """The estimate that n measurements with this mean and this standard deviation give."""
+    reach = float(stats.t.ppf(0.975, n - 1)) * spread / n**0.5
+    return Estimate(value, value - reach, value + reach, n)
 
 
 def gain(frame: pd.DataFrame, ours: object, theirs: object, column: str = "method") -> Gain | None:

@@ -32,7 +32,8 @@ COLOURS = dict(
         strict=True,
     )
 )
-COLUMNS = ["claim", "measured", "low", "high", "n", "p", "verdict", "corrected", "rule", "departure", "on", "original"]
+COLUMNS = ["claim", "measured", "low", "high", "n", "needs", "p", "verdict", "corrected", "rule"]
+COLUMNS += ["departure", "on", "original"]
 MEASURES = {"seconds": "sum", "memory_mb": "max", "disk_mb": "sum"}  # of a done-mark, and how they add up
 
 
@@ -110,6 +111,7 @@ def _measurements(folder: Path) -> pd.DataFrame:
             )
         rows = rows.fillna({"of": "", "departure": "", "on": str(note["parameters"].get("dataset", ""))})
         about = {"settings": note["parameters"] in settings, "job": note["job"], "table": note["stem"]}
+        about["needs"] = rows.get("needs", float("nan"))  # tables of earlier versions lack it
         tables.append(rows[rows.n > 0].assign(**about))
     none = pd.DataFrame(columns=[*rules.COLUMNS, "settings", "job", "table"]).astype({"p": float, "settings": bool})
     return pd.concat([table for table in tables if len(table)] or [none], ignore_index=True)
@@ -155,6 +157,15 @@ def amount(row: dict) -> str:
     measured, low, high = (number.format(100 * row[key]) for key in ("measured", "low", "high"))
     interval = f" [{low}, {high}]" if pd.notna(row["low"]) else ""
     return f"{measured}{unit}{interval}, n = {int(row['n'])}"
+
+
+def shortfall(row: dict) -> str:
+    """What an undecided measurement lacks, in words; empty for others."""
+    if row["verdict"] != rules.CROSSES:
+        return ""
+    if row["needs"] == float("inf"):
+        return f"cannot be shown here: it would take over {rules.MOST_RUNS} runs or {rules.MOST_IMAGES} images"
+    return f"n = {int(row['needs'])} would decide, mean and spread being equal" if row["needs"] > 0 else ""
 
 
 def cost(folder: Path) -> pd.DataFrame:
@@ -207,7 +218,7 @@ class Parts:
         origin = {note["stem"]: note for note in notes(self.folder)}
         rows = [group.to_dict("records") for _, group in groups]
         whole = overall(part).to_dict("index")
-        return self._macro("claims", images(part), rows, whole, origin, amount, COLOURS)
+        return self._macro("claims", images(part), rows, whole, origin, amount, shortfall, COLOURS)
 
     def results(self, notebook: str) -> str:
         """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""

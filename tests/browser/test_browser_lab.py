@@ -109,10 +109,10 @@ def test_the_playground_and_the_positives(ran, lab):
     from synpos_lib.diffusion.generators import BottleneckMixing
     from synpos_lib.diffusion.model import WEIGHTS, read
 
-    train = draw_images(catalog.load("scenes", "train", n=300), 48, seed=0)  # what notebook 05 makes in `smoke`
-    store = lab[1] / "outputs" / "smoke" / "runs" / "positives-scenes-seed0"
-    unet = read(WEIGHTS / "scenes.safetensors")
-    positives.make(store, train, BottleneckMixing(unet, steps=5), k=2, seed=0)
+    runs, whole = lab[1] / "outputs" / "smoke" / "runs", catalog.load("scenes", "train", n=300)
+    mixing = BottleneckMixing(read(WEIGHTS / "scenes.safetensors"), steps=5)
+    for seed in (0, 1):  # what notebook 05 makes in `smoke`
+        positives.make(runs / f"positives-scenes-seed{seed}", draw_images(whole, 48, seed), mixing, k=2, seed=seed)
 
     page = ran("06_ssl_methods")
     for cell, control in {"loss_playground()": "λ of the pull", "positives_browser(train": "anchor"}.items():

@@ -192,15 +192,3 @@ def test_wins_follow_from_paired_runs():
     assert found.value == pytest.approx(np.mean([test.statistic > 0 for test in t]))
     assert found.low == pytest.approx(np.mean([test.statistic > 0 and test.pvalue < 0.05 for test in t]))
     assert found.high == pytest.approx(1 - np.mean([test.statistic < 0 and test.pvalue < 0.05 for test in t]))
-
-
-def test_the_share_won_is_counted_by_hand_for_each_seed():
-    ours = {"a": (0.5, 0.6, 0.7, 0.9), "b": (0.5, 0.6, 0.7, 0.9)}
-    theirs = {("a", "x"): (0.4, 0.7, 0.6), ("b", "y"): (0.4, 0.7, 0.7)}  # a tie is no win
-    values = [(pair, "ours", i, v) for pair, line in ours.items() for i, v in enumerate(line)]
-    values += [(pair, method, i, v) for (pair, method), line in theirs.items() for i, v in enumerate(line)]
-    frame = pd.DataFrame(values, columns=["pair", "method", "seed", "value"])
-    found = transfer.share_won(frame, "ours", {"a": "x", "b": "y"})
-    assert found == pytest.approx(tables.mean([1, 0, 0.5])) and found.n == 3  # seed 3 has no rival
-    assert transfer.share_won(frame, "ours", {}) is None
-    assert transfer.share_won(frame, "ours", {"a": "y"}) is None

@@ -8,6 +8,7 @@ import torch
 
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
+from synpos_lib.data.images import draw_images
 from synpos_lib.evaluate.linear_and_knn import linear_and_knn
 from synpos_lib.experiments import ablations
 from synpos_lib.results import evaluations, published
@@ -26,8 +27,9 @@ class Mirror:
 @pytest.fixture
 def study(tmp_path) -> ablations.Study:
     """Forty images, and a judge who knows the share of pixels that an image has in common with its anchor."""
-    images = catalog.load("scenes", "train", n=40)
-    val, test = (catalog.load("scenes", part, n=30) for part in ("val", "test"))
+    whole = catalog.load("scenes", "train", n=60)
+    images = {k: draw_images(whole, 40, k) for k in (0, 1)}
+    val, test = catalog.load("scenes", "val", n=30), {k: catalog.load_test("scenes", 30, k) for k in (0, 1)}
 
     def kept(images, anchors):
         return [{"kept": "what", "value": (images == anchors.images).double().mean().item()}]
@@ -38,14 +40,14 @@ def study(tmp_path) -> ablations.Study:
 
 
 @pytest.fixture
-def store(study):
-    """One candidate for each image."""
-    return study.store("mirrored", Mirror())[0]
+def stores(study):
+    """One candidate for each image of each seed."""
+    return [study.store(f"mirrored-seed{k}", Mirror(), seed=k)[0] for k in (0, 1)]
 
 
-def test_a_setting_is_an_ordinary_run_with_one_thing_changed(study, store):
-    rows = study.answers("lambda", 0.2, store, seed=1, **{ablations.PULL: 0.2})
-    usual = study.answers("candidates", 1, store, seed=1)
+def test_a_setting_is_an_ordinary_run_with_one_thing_changed(study, stores):
+    rows = study.answers("lambda", 0.2, stores[1], seed=1, **{ablations.PULL: 0.2})
+    usual = study.answers("candidates", 1, stores[1], seed=1)
     run, other = (read_run(study.runs / frame.run.iloc[0]) for frame in (rows, usual))
     assert run.name == "ssl-scenes-clsp-simclr-lambda=0.2-seed1"
     changed = {key for key in run.config if run.config[key] != other.config[key]}
@@ -54,12 +56,12 @@ def test_a_setting_is_an_ordinary_run_with_one_thing_changed(study, store):
     assert (rows.warning == "").all() and set(rows.variant) == {"lambda=0.2"}
 
 
-def test_the_answers_are_the_linear_protocol_on_test_images(study, store):
-    rows = study.answers("candidates", 1, store, seed=0)
+def test_the_answers_are_the_linear_protocol_on_test_images(study, stores):
+    rows = study.answers("candidates", 1, stores[0], seed=0)
     encoder = load_encoder(read_run(study.runs / rows.run.iloc[0]))
     expected = {
         row["factor"]: row["value"]
-        for row in linear_and_knn(encoder, study.images, study.test, seed=0)
+        for row in linear_and_knn(encoder, study.images[0], study.test[0], seed=0)
         if row["metric"] == "linear"
     }
     assert dict(zip(rows.factor, rows.value, strict=True)) == expected and (rows.n == 30).all()
@@ -73,10 +75,28 @@ def test_another_method_leaves_out_the_hyperparameters_that_it_lacks(study):
 
 
 def test_a_store_is_what_the_generator_makes_and_what_the_judge_sees(study):
-    store, facts = study.store("mirrored", Mirror())
-    assert torch.equal(store[:, 0], study.images.images.flip(2))
-    same = (study.images.images == study.images.images.flip(2)).double().mean().item()
+    store, facts = study.store("mirrored", Mirror(), seed=1, k=3)
+    anchors = study.images[1].images
+    assert store.shape[1] == 3 and torch.equal(store[:, 2], anchors.flip(2))
+    same = (anchors == anchors.flip(2)).double().mean().item()
     assert facts["what kept"] == pytest.approx(same) and facts["images per second"] > 0
+
+
+def test_every_seed_has_its_own_images_and_its_own_drawing_of_positives(study):
+    class Noise(Mirror):
+        settings = {"generator": "noise"}
+
+        def generate(self, anchors, k, seed):
+            draw = torch.Generator().manual_seed(seed)
+            return torch.randint(256, (len(anchors), k, *anchors.shape[1:]), generator=draw, dtype=torch.uint8)
+
+    first, second = (study.store(f"noise-seed{k}", Noise(), seed=k)[0] for k in (0, 1))
+    again = study.store("more-seed0", Noise(), seed=0)[0]
+    assert not torch.equal(first, second) and not torch.equal(first, again)  # candidates 9 to 32 are not 1 to 8 again
+    runs = [study.answers("noaug", "plain", None, seed=k, method="simclr").run.iloc[0] for k in (0, 1)]
+    assert len({read_run(study.runs / name).config["images"] for name in runs}) == 2
+    tested = {evaluations.collect(study.runs, "linear", name).evaluation.iloc[0] for name in runs}
+    assert len({read_run(study.runs / name).config["test"] for name in tested}) == 2
 
 
 def test_claims_compare_the_usual_value_with_others():

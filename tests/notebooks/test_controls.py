@@ -32,12 +32,12 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
     """The name of each store that a job reads, with the images and the anchors that it is to belong to."""
     match notebook:
         case "06_ssl_methods":
-            return [(f"{p['positives']}-seed{p['seed']}", p["dataset"], p["images"], p["anchors"])]
+            return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in p["seeds"]]
         case "07_ssl_training":
             seeds = p["seeds"] if methods.recipe(p["method"]).needs_positives else ()
             return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in seeds]
         case "10_ablations":
-            return [(p["store"], p["dataset"], p["images"], p["stored"])]
+            return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"]) for k in p["seeds"]]
         case "11_mixdiff":
             return [(p["positives"], p["dataset"], p["images"], p["anchors"])] * (not p["stable_diffusion"])
     return []
@@ -53,6 +53,7 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
         for p in made
         for kind, k in itertools.product(kinds_of_stores(p), p["seeds"])
     }
+    stores |= {store[:3] for store in stores}  # notebook 10 takes as many anchors as there are
     wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
     assert sum(map(len, wanted.values())) >= 3
     for name, few in wanted.items():
@@ -130,6 +131,44 @@ def test_our_own_question_is_judged_beside_the_papers_claims(accuracies, tmp_pat
     own = kept["claims"].iloc[-1]
     assert "hand-made" in own.claim and own.of == "" and own.n == 5 and own.rule == "above 0"
     assert own.measured == pytest.approx(0.03) and own.verdict == claims.verdict(tables.Estimate(0.03, 0.02, 0.04, 5))
+
+
+def test_hardness_is_the_pull_of_the_last_epoch():
+    logs = {("clsp-simclr", 0): (1.9, 1.0), ("clsp-simclr", 1): (1.9, 1.2), ("simclr-aug", 0): (0.1, 0.4)}
+    logs |= {("simclr-aug", 1): (0.1, 0.2), ("simclr", 0): ()}  # which has no pull
+    linear = pd.DataFrame([{"method": m, "seed": k, "value": 0.9, "run": f"{m} {k}"} for m, k in logs])
+    runs = {f"{m} {k}": [{"epoch": i, "pull": p} for i, p in enumerate(log)] or [{}] for (m, k), log in logs.items()}
+    variables = {"linear": linear, "nb": SimpleNamespace(run_folder=str)}
+    variables["read_run"] = lambda name: SimpleNamespace(metrics=lambda: runs[name])
+    exec(cell("08_linear_and_knn", "pulls"), variables)
+    gain = tables.gain(variables["pulls"], "clsp-simclr", "simclr-aug")
+    assert gain.value == pytest.approx((0.6 + 1.0) / 2 / 4) and gain.n == 2
+    assert set(variables["pulls"].method) == {"clsp-simclr", "simclr-aug"}
+
+
+def test_the_best_is_judged_by_the_least_certain_of_its_differences():
+    """Of three rivals one is far behind, one near but steady, and one as near and erratic: the last decides."""
+    levels = {"clsp-simclr": (0.80, 0.81, 0.82), "simclr": (0.50, 0.51, 0.52), "all4one": (0.78, 0.79, 0.80)}
+    levels |= {"byol": (0.60, 0.80, 0.94), "untrained": (0.9, 0.9, 0.9)}
+    rows = [
+        {"dataset": "scenes", "pair": pair, "method": m, "seed": k, "value": v + shift}
+        for m, values in levels.items()
+        for k, v in enumerate(values)
+        for pair, shift in (("a", 0.1), ("b", -0.1))
+    ]
+    kept = {}
+    variables = {"frame": pd.DataFrame(rows), "ours": "clsp-simclr", "baseline": "simclr", "names": [], "pd": pd}
+    variables |= {
+        "tables": tables,
+        "nb": SimpleNamespace(table=lambda frame, name, *a, **o: kept.update({name: frame})),
+    }
+    exec(cell("09_transfer", "claims"), variables)
+    judged = kept["claims"].set_index("of")
+    d = np.subtract(levels["clsp-simclr"], levels["byol"])
+    best = judged.loc["clsp-transfer-stl10"]
+    assert best.measured == pytest.approx(d.mean()) and "byol" in best.claim and best.verdict == claims.CROSSES
+    assert judged.measured["clsp-transfer-cifar"] == pytest.approx(0.3)
+    assert judged.verdict["clsp-transfer-imagenet100"] == claims.HOLDS and (judged.n == 3).all()
 
 
 def evaluated(folder, method: str, seed: int, images: str, test: str) -> None:

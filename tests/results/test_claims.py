@@ -125,6 +125,40 @@ def test_without_an_interval_there_is_no_p_value():
     assert claims.p_value(tables.mean([0.0, 0.0]), "above 0") == 1
 
 
+@pytest.mark.parametrize(
+    ("mean", "spread", "rule"), [(0.02, 0.03, "above 0"), (-0.01, 0.02, "above 0"), (0.003, 0.02, "within 0.02")]
+)
+def test_with_as_many_runs_as_needed_about_every_second_experiment_decides(mean, spread, rule):
+    draw, few = np.random.default_rng(0), np.array([-1.0, 0.0, 1.0])
+    n = claims.needs(tables.mean(mean + spread * few), rule)  # whose mean and spread are exactly these
+
+    def decided(n):
+        verdicts = [claims.verdict(tables.mean(draw.normal(mean, spread, n)), rule) for _ in range(400)]
+        return 1 - verdicts.count(CROSSES) / 400
+
+    assert 0.35 < decided(int(n)) < 0.65 and decided(int(3 * n)) > 0.9 and decided(int(n) // 2) < 0.35
+
+
+def test_the_number_needed_is_the_first_whose_interval_decides():
+    for count, hits, limit in [(30, 18, 0.5), (40, 25, 0.7), (600, 290, 0.5)]:
+        n, share = claims.needs(tables.share(hits, count), f"above {limit}"), hits / count
+        z = [(share - limit) / (limit * (1 - limit) / k) ** 0.5 for k in (n - 1, n)]
+        assert abs(z[0]) <= 1.959964 < abs(z[1])
+    values = [0.01, 0.03, -0.01, 0.02]
+    n = claims.needs(tables.mean(values), "above 0")
+    t = [np.mean(values) / np.std(values, ddof=1) * k**0.5 / stats.t.ppf(0.975, k - 1) for k in (n - 1, n)]
+    assert t[0] <= 1 < t[1]
+    assert claims.needs(tables.mean([0.1, 0.1]), "above 0") == 2  # no spread at all
+
+
+def test_what_no_number_would_decide_is_said_and_what_is_unknown_too():
+    assert claims.needs(tables.mean([0.001, -0.001, 0.0]), "above 0") == float("inf")
+    assert claims.needs(tables.share(50, 100), "above 0.5") == float("inf")
+    assert claims.needs(tables.share(501, 1000), "above 0.5") == float("inf")  # a million images
+    assert claims.needs(gain((0.998, 0.999), (0.998, 0.999)), "above 0") == float("inf")  # a ceiling
+    assert np.isnan(claims.needs(tables.mean([0.3]), "above 0")) and np.isnan(claims.needs(None, "above 0"))
+
+
 def test_holm_is_what_its_text_says():
     """Step down from the smallest p: go on while p_(i) <= alpha / (m - i + 1), and reject none after the first stop."""
     rng = np.random.default_rng(2)

@@ -158,6 +158,22 @@ def test_numbers_are_written_as_what_they_are(folder):
     assert words["with five species"] == "-2.0 points [-5.0, +1.0], n = 3"
 
 
+def test_an_undecided_claim_says_how_many_would_decide_it(folder, monkeypatch):
+    monkeypatch.setenv("SYNPOS_OUTPUTS", str(folder.parent))
+    words = {row["claim"]: report.shortfall(row) for row in report.claims(folder).to_dict("records")}
+    assert words["with five species"] == "n = 4 would decide, mean and spread being equal" and not words["helped"]
+    none = claims.claim("no effect", "MixDiff", Estimate(0.0, -0.05, 0.05, 3), of="mixdiff-real")
+    keep(folder, "11_mixdiff", [none])
+    text = "cannot be shown here: it would take over 100 runs or 10000 images"
+    found = report.claims(folder)
+    assert [report.shortfall(row) for row in found[found.claim == "no effect"].to_dict("records")] == [text]
+    assert text in report.Parts(folder).claims(found, "MixDiff")
+    keep(folder, "11_mixdiff", [{key: value for key, value in none.items() if key != "needs"}])  # an earlier version's
+    found = report.claims(folder)
+    assert [report.shortfall(row) for row in found[found.claim == "no effect"].to_dict("records")] == [""]
+    assert found.needs.notna().any()
+
+
 def test_every_number_leads_to_its_page_its_table_and_its_runs(folder):
     page = report.Parts(folder)
     page.start = folder / "notebooks"
