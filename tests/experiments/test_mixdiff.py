@@ -10,7 +10,7 @@ from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
 from synpos_lib.data.images import take
 from synpos_lib.evaluate import robustness
-from synpos_lib.experiments import collapses, mixdiff
+from synpos_lib.experiments import collapses, differences, mixdiff
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train.pretrain import Config
 
@@ -130,12 +130,18 @@ def test_the_claims_are_paired_differences():
     bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=mixdiff.WITHOUT)
     tasks = rows({"Real": real, "Mix": real}, target="digits", **usual)
     worst = rows({"Mix": mix}, study="quality", x=0.2, variant="2-steps")
+    better = rows({"Mix": {0: 0.1, 1: 0.2}}, study="quality", x=0.4, variant="5-steps")
+    other = rows({"Mix": {0: 0.51, 1: 0.62}}, study="generator", x=0.1, variant="noise-and-denoise")
     half = rows({"Mix": {0: 0.3}, "Real": {0: 0.1}}, study="share", x=0.5, variant="share-0.5")
-    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, pd.concat([worst, half])).set_index("of")
+    more = rows({"Mix": real, "Real": real}, study="share", x=0.75, variant="share-0.75")
+    studies = pd.concat([worst, better, other, half, more])
+    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, studies).set_index("of")
     expected = tables.mean([0.08, 0.06, 0.07])
     found = table.loc["mixdiff-real"]
     assert (found.measured, found.low, found.n) == pytest.approx((expected.value, expected.low, 3))
     assert found.verdict == table.loc["mixdiff-quality", "verdict"] == "holds on these images"
+    assert table.loc["mixdiff-quality", "measured"] == pytest.approx(0.07)
+    assert table.loc["mixdiff-generators", "measured"] == pytest.approx(0.015)
     assert table.loc["mixdiff-synthetic-only", "verdict"] == "undecided: interval crosses"
     assert table.loc["mixdiff-shift", "verdict"] == "does not hold on these images"
     assert table.loc["mixdiff-transfer", "verdict"] == "does not hold on these images"
@@ -145,5 +151,20 @@ def test_the_claims_are_paired_differences():
         table.loc["mixdiff-less-data", "measured"] == pytest.approx(-0.2) and table.loc["mixdiff-less-data", "n"] == 1
     )
     control = table.loc[""]
-    assert control.measured == pytest.approx(0.1 - 0.5) and control.n == 1 and "without mixing" in control.claim
+    assert control.measured == pytest.approx(0.1 - 0.5) and control.n == 1 and "Real of 50%" in control.claim
     assert table.loc["mixdiff-imagenet", "verdict"] == "not attempted" and "4.56" in table.claim["mixdiff-imagenet"]
+
+
+def test_studies_that_were_not_made_are_not_attempted():
+    usual = {"base": "SimCLR", "augmentation": mixdiff.WITH, "target": "clean"}
+    clean = rows({"Real": {0: 0.5, 1: 0.6}, "Syn": {0: 0.4, 1: 0.5}, "Mix": {0: 0.6, 1: 0.7}}, **usual)
+    ratio = rows({"Mix": {0: 0.3}}, study="ratio", x=0.5, variant="ratio-0.5")
+    table = mixdiff.claims(clean, clean, ratio).set_index("of")
+    for study in ("quality", "generators", "less-data"):
+        assert table.loc[f"mixdiff-{study}", "verdict"] == "not attempted"
+
+
+def test_a_title_says_the_paired_differences():
+    values = {"Real": {0: 0.5, 1: 0.6}, "Mix": {0: 0.6, 1: 0.65}}
+    both = pd.concat([rows(values, base="SimCLR"), rows({"Real": {0: 0.4}, "Mix": {0: 0.36}}, base="DINO")])
+    assert differences(both, "base", "Mix", "Real") == "Mix − Real: SimCLR +7.5, DINO -4.0 points (n = 2)"
