@@ -101,13 +101,10 @@ def tasks(
     alike: Sequence[str] = (),  # classes of the task `fine-grained`; empty: no such task
     start: Frozen | None = None,  # where fine-tuning starts; None: no such task
 ) -> list[Task]:
-    """The kinds of training with the images of one seed: all, few of the classes that are alike, few, and fine-tuning.
-
-    Few are the first number of `per_class`; the task with few images has every number in turn.
-    """
+    """The kinds of training with the images of one seed; fine-tuning has the first number of images per class."""
     found = [whole]
     if alike:
-        found.append(replace(few(only(whole, alike), per_class[0], seed), name="fine-grained"))
+        found.append(only(whole, alike))
     found += [few(whole, k, seed) for k in per_class]
     if start:
         found.append(replace(few(whole, per_class[0], seed), name="fine-tuning", encoder=start))

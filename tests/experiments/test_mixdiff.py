@@ -1,5 +1,7 @@
 """The arms are the methods they say, take equal steps, and their claims are differences over seeds."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
@@ -8,7 +10,7 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
-from synpos_lib.data.images import take
+from synpos_lib.data.images import images_fingerprint, take
 from synpos_lib.evaluate import robustness
 from synpos_lib.experiments import collapses, differences, mixdiff
 from synpos_lib.results import evaluations, tables
@@ -73,6 +75,30 @@ def test_all_mixed_none_mixed_and_some_mixed_pairs_differ_by_their_ratio(small):
     for name, value in weights[1].items():
         assert torch.equal(weights[0][f"base.{name}"], value)
     assert any(not torch.equal(weights[2][f"base.{name}"], value) for name, value in weights[1].items())
+
+
+def test_each_study_has_runs_of_its_own_beside_the_usual_ones(small):
+    white = torch.full_like(small.variations, 255)
+    others = {"variation": (0.8, None), "2-steps": (0.4, white), "noise-and-denoise": (0.2, white)}
+    small.config = dataclasses.replace(small.config, views=("vicreg", "vicreg"))
+    table = small.studies("simclr", seed=0, others=others, shares=[0.5])
+    assert set(table.target) == {"clean"} and set(table.seed) == {0}
+    points = set(table[["study", "x", "method", "variant"]].itertuples(index=False, name=None))
+    assert points == {
+        ("ratio", 0.0, "Real", "aug"),
+        ("ratio", 0.5, "Mix", "ratio-0.5"),
+        ("ratio", 1.0, "Mix", "aug"),
+        ("quality", 0.8, "Mix", "aug"),
+        ("quality", 0.4, "Mix", "2-steps"),
+        ("generator", 0.2, "Mix", "noise-and-denoise"),
+        *[("share", 0.5, arm, "share-0.5") for arm in ("Real", "Mix")],
+        *[("share", 1.0, arm, "aug") for arm in ("Real", "Mix")],
+    }
+    assert table[table.variant != "aug"].run.is_unique
+    folders = table.groupby("variant").run.last()
+    other, half = (read_run(small.runs / folders[variant]).config for variant in ("2-steps", "share-0.5"))
+    assert half["epochs"] == 2 * other["epochs"] and half["images"] != other["images"] == small.images.fingerprint
+    assert other["positives"] == images_fingerprint(white) != half["positives"]
 
 
 def test_an_unknown_arm_is_refused(small):
