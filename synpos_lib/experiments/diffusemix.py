@@ -1,9 +1,9 @@
 """DiffuseMix's comparison: one classifier for each task, augmentation and seed.
 
-    study = Study(runs, steps=150, batch=25, recipe="embedded")
+    study = Study(runs, epochs=240, batch=20, recipe="embedded")
     rows = study.answers(Task("general", train, test, edited, fractals), "cutmix", seed=0)
 
-Within a task every training has the same images, the same optimiser steps and the same recipe, which is never tuned;
+Within a task every training has the same images, the same number of epochs and the same recipe, which is never tuned;
 the last epoch counts. What differs is the augmentation, on top of the flips and small shifts that all have.
 """
 
@@ -132,8 +132,8 @@ class Study:
     """What all trainings have in common."""
 
     runs: Path  # the folder of all runs
-    steps: int = 150  # of the optimiser, the same for every augmentation
-    batch: int = 25
+    epochs: int = 240  # the same for every task and augmentation
+    batch: int = 20
     recipe: str = "embedded"
 
     def answers(self, task: Task, augmentation: str, *, seed: int, variant: str = "", **parts: Any) -> pd.DataFrame:
@@ -182,9 +182,8 @@ class Study:
             config |= {name: images_fingerprint(images)[:16] for name, images in parts.items()}
         if "source" in mix:
             config |= {"diffusemix": source.settings, "prompts": list(prompts or range(task.edited.shape[1]))}
-        epochs = max(1, round(self.steps / (len(task.train) // self.batch)))
         folder = self.runs / safe_name(f"classify-{task.train.name}-{task.name}-{variant or augmentation}-seed{seed}")
-        length = {"epochs": epochs, "batch": self.batch, "save_every": max(1, epochs // 5)}
+        length = {"epochs": self.epochs, "batch": self.batch, "save_every": max(1, self.epochs // 5)}
         recipe: dict[str, Any] = {**classify.SETTINGS[self.recipe], **length, "seed": seed}
         targets = {"what": task.train.truth}
         return classify.train(folder, model, task.train.images, targets, config, **recipe, **mix), model

@@ -16,7 +16,7 @@ from synpos_lib.train.frozen import Frozen
 
 
 def short(folder) -> Study:
-    return Study(folder, steps=4, batch=10)
+    return Study(folder, epochs=1, batch=10)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def task():
     return Task("general", train, test, edited, fractals)
 
 
-def test_every_augmentation_has_the_same_steps(tmp_path, task):
+def test_every_augmentation_has_the_same_length(tmp_path, task):
     runs = {}
     for name in ("none", "cutmix", "diffusemix"):
         run, _ = short(tmp_path).train(task, name, seed=3)

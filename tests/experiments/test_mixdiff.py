@@ -190,6 +190,16 @@ def test_studies_that_were_not_made_are_not_attempted():
         assert table.loc[f"mixdiff-{study}", "verdict"] == "not attempted"
 
 
+def test_where_fewer_images_cost_nothing_no_claim_about_them_is_judged():
+    usual = {"base": "SimCLR", "augmentation": mixdiff.WITH, "target": "clean"}
+    clean = rows({"Real": {0: 0.5, 1: 0.6}, "Mix": {0: 0.6, 1: 0.7}}, **usual)
+    for loss, verdict in ((0.0, "cannot show it here"), (0.1, "holds on these images")):
+        few = {"Real": {0: 0.5 - loss, 1: 0.601 - loss}, "Mix": {0: 0.6, 1: 0.7}}
+        less = rows(few, study="share", x=0.1, variant="share-0.1")
+        table = mixdiff.claims(clean, clean, less).set_index("of")
+        assert table.loc["mixdiff-less-data", "verdict"] == verdict
+
+
 def test_a_title_says_the_paired_differences():
     values = {"Real": {0: 0.5, 1: 0.6}, "Mix": {0: 0.6, 1: 0.65}}
     both = pd.concat([rows(values, base="SimCLR"), rows({"Real": {0: 0.4}, "Mix": {0: 0.36}}, base="DINO")])
