@@ -141,12 +141,13 @@ class Study:
         jobs: list[tuple] = [("ratio", 0.0, "Real", {}), ("ratio", 1.0, "Mix", {})]
         jobs.append(("ratio", 0.5, "Mix", {"variant": "ratio-0.5", "ratio": 0.5}))
         for name, (quality, variations) in others.items():
-            change = {} if variations is None else {"variant": name, "variations": variations}
-            jobs.append(("generator" if name == OTHER_GENERATOR else "quality", quality, "Mix", change))
+            study = "generator" if name == OTHER_GENERATOR else "quality"
+            other = {} if variations is None else {"variant": name, "variations": variations}
+            jobs.append((study, quality, "Mix", other))
         for share in (*shares, 1.0):
             rows = torch.from_numpy(stratified(self.images.truth.numpy(), round(share * len(self.images)), seed))
             part = {"images": take(self.images, rows), "variations": self.variations[rows]}
-            change = part | {"variant": f"share-{share:g}"} if share < 1 else {}
+            change: dict[str, Any] = {**part, "variant": f"share-{share:g}"} if share < 1 else {}
             jobs += [("share", share, arm, change) for arm in ("Real", "Mix")]
         frames = [self.answers(arm, base, seed=seed, **change).assign(study=name, x=x) for name, x, arm, change in jobs]
         frame = pd.concat(frames, ignore_index=True)
