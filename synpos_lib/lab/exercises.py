@@ -247,6 +247,19 @@ def check_mixed(function: Callable) -> Mistakes:
 
 
 @_check
+def check_shortened(function: Callable) -> Mistakes:
+    """Notebook 06b: a momentum that fits the length of a training."""
+    long, short = function(0.99, 30_000), function(0.9995, 900)
+    yield {
+        "0.99 remembers 100 steps, less than a thirtieth of 30,000, and stays": not _near(long, 0.99),
+        "0.9995 remembers 2,000 steps, more than there are in 900": short > 0.999,
+        "the memory of 900 steps should be 30 of them, so that 1 / (1 - tau) = 900 / 30": not _near(
+            short, 1 - 30 / 900
+        ),
+    }
+
+
+@_check
 def check_lucky(function: Callable) -> Mistakes:
     """Notebook 13: untrue claims that hold by luck."""
     value, n = function(28), 28

@@ -76,7 +76,7 @@ def notebooks_folder() -> Path:
 
 def notebook_names() -> list[str]:
     """The notebooks that exist, in reading order."""
-    return sorted(path.stem for path in notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+    return sorted(path.stem for path in notebooks_folder().glob("[0-9][0-9]*_*.ipynb"))
 
 
 def read_notebook(name: str) -> dict:

@@ -9,6 +9,7 @@ Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noa
 
 import importlib
 import inspect
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,23 +83,43 @@ def hyperparameters(name: str) -> dict[str, Any]:
     return {**(inspect.getfullargspec(load(spec.method)).kwonlydefaults or {}), **spec.settings}
 
 
-def fitted(name: str, *, images: int, batch: int) -> dict[str, Any]:
-    """Changed hyperparameters for a training of a few hundred steps on few images.
+def fitted(name: str, *, width: int, images: int, batch: int, steps: int) -> dict[str, Any]:
+    """Changed hyperparameters for a small encoder, few images and a short training: what the papers set for large ones.
 
-    Queues hold four batches: what is older is stale in a network that changes fast, and in a small data set a long
-    queue holds every image as a negative of itself. Prototypes, which the papers chose for 50,000 images, shrink in
-    proportion, to a batch at the least. A pull is phased in, since the first steps decide whether so short a training
-    gets under way at all (methods/clsp.py), and then has weight 1 around every method, MoCo too.
+    Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
+    least. A queue of negatives holds an eighth of the images, since in a longer one an image soon meets itself; one of
+    neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
+    momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
     """
     own = hyperparameters(name)
     changed: dict[str, Any] = {}
+    for layer in ("hidden", "predictor_hidden", "out"):
+        if layer in own:
+            changed[layer] = min(own[layer], max(128, own[layer] * width // 512))
     if "queue_size" in own:
-        changed["queue_size"] = min(own["queue_size"], 4 * batch)
+        share = images if recipe(name).family == "neighbours" else images // 8
+        changed["queue_size"] = min(own["queue_size"], max(batch, share))
     if "prototypes" in own:
         changed["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
-    if "phase_in" in own:
-        changed |= {"pull_weight": 1.0, "phase_in": (0.2, 0.5)}
+    if "tau" in own:
+        changed["tau"] = (min(own["tau"][0], max(0.0, 1 - 30 / steps)), own["tau"][1])
     return changed
+
+
+def turned(name: str, changed: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
+    """Changed hyperparameters with one of them multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
+    value = (hyperparameters(name) | changed)[knob]
+    turn = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else type(value)(factor * value)
+    return changed | ({} if factor == 1 else {knob: turn})
+
+
+def searched(name: str, **sizes: int) -> tuple[float, dict[str, Any]]:
+    """The learning rate and changed hyperparameters of a short training, as notebook 06b has found them; see `fitted`.
+
+    What is put around a method leaves the method's own settings as they are, so that a comparison has no other reason.
+    """
+    rate, knob, factor = load("table.SEARCHED")[re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)]
+    return rate, turned(name, fitted(name, **sizes), knob, factor)
 
 
 def build(name: str, encoder: "nn.Module", width: int, **changes: Any) -> "Method | Wrapper":

@@ -8,12 +8,9 @@ SimCLR-aug or MoCoV2-aug; CLSP-noaug augments none of the three images. https://
 
 Differs from the reference in: the poster sums over the batch, its code and this take the mean. Around SimCLR, real
 and synthetic images share their BatchNorm statistics, around MoCo they do not: both as in the released code on one
-device. `phase_in` lets lambda rise from 0 to its value between two moments of the training: at first all embeddings
-are nearly the same, a pull keeps them so, and a training of a few hundred steps, unlike one of a hundred thousand,
-never gets away from there. What CLSP-noaug leaves out is not published; leaving out everything is our reading.
+device. What CLSP-noaug leaves out is not published; leaving out everything is our reading.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,18 +25,14 @@ def pull(z: Tensor, z_positive: Tensor) -> Tensor:
 
 
 class CLSP(Wrapper):
-    phase: Tensor  # the share of lambda that is phased in by now
-
     def __init__(
         self,
         base: Method,
         *,
         pull_weight: float = 1.0,  # lambda: 1.0 for SimCLR, 0.5 (CIFAR-10) or 0.2 (CIFAR-100) for MoCo
-        phase_in: tuple[float, float] = (0.0, 0.0),  # shares of the training between which lambda rises; paper: at once
     ):
         super().__init__(base)
-        self.pull_weight, self.phase_in = pull_weight, phase_in
-        self.register_buffer("phase", torch.tensor(float(phase_in[1] == 0)))
+        self.pull_weight = pull_weight
 
     def loss(self, views: list[Tensor], positive: Tensor | None = None) -> Loss:
         if self.pull_weight == 0:
@@ -49,10 +42,4 @@ class CLSP(Wrapper):
         z0, z1, z_positive = self.base.embed(*views, positive)
         total, parts = self.base.compare(z0, z1, views)
         distance = pull(z0, z_positive)
-        return total + self.pull_weight * self.phase * distance, {**parts, "pull": distance.detach()}
-
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        start, end = self.phase_in
-        if end:
-            self.phase.fill_(min(1.0, max(0.0, (progress - start) / (end - start))))
+        return total + self.pull_weight * distance, {**parts, "pull": distance.detach()}

@@ -32,7 +32,6 @@ _BASES: dict[str, Recipe] = {
     "simclr-ft": Recipe("feature_transformation.SimCLRFT", "sgd", 0.5, 1024, 1e-4, _RELEASED, "contrast"),
     "mocov2-ft": Recipe("feature_transformation.MoCoV2FT", "sgd", 0.3, 512, 1e-4, _RELEASED_MOCO, "contrast"),
 }
-_PULL = {"pull_weight": 1.0, "phase_in": (0.0, 0.0)}
 _LAMBDA = {"mocov2": 0.5, "mocov2-ft": 0.5}  # CIFAR-10; 0.2 on CIFAR-100; else 1.0
 
 
@@ -42,7 +41,7 @@ def _methods() -> dict[str, Recipe]:
     table["supcon"] = Recipe("supcon.SupCon", "sgd", 0.4, 256, 1e-5, _SYMMETRIC, "labels")
     table["clgan"] = Recipe("clgan.CLGAN", "adamw", 1e-3, 256, 1e-4, _RELEASED, "contrast")
     for name, recipe in _BASES.items():
-        clsp = replace(recipe, role="pull", settings=_PULL | {"pull_weight": _LAMBDA.get(name, 1.0)})
+        clsp = replace(recipe, role="pull", settings={"pull_weight": _LAMBDA.get(name, 1.0)})
         table[f"clsp-{name}"] = clsp
         table[f"clsp-{name}-noaug"] = replace(clsp, views=_PLAIN)
         table[f"{name}-aug"] = replace(clsp, role="third view")
@@ -53,3 +52,23 @@ def _methods() -> dict[str, Recipe]:
 
 
 METHODS: dict[str, Recipe] = _methods()
+
+# For short trainings with AdamW, found by notebook 06b: learning rate, knob, and the factor on the knob's own value.
+SEARCHED: dict[str, tuple[float, str, float]] = {
+    "simclr": (8e-3, "temperature", 1.0),
+    "mocov2": (8e-3, "queue_size", 1.0),
+    "mocov3": (8e-3, "temperature", 1.0),
+    "byol": (8e-3, "tau", 1.0),
+    "dino": (8e-3, "tau_t", 1.0),
+    "swav": (8e-3, "temperature", 1.0),
+    "barlow": (8e-3, "lambda_", 1.0),
+    "vicreg": (8e-3, "cov_weight", 1.0),
+    "vibcreg": (8e-3, "cov_weight", 1.0),
+    "nnclr": (8e-3, "temperature", 1.0),
+    "all4one": (8e-3, "temperature", 1.0),
+    "dcl": (8e-3, "temperature", 1.0),
+    "simclr-ft": (8e-3, "temperature", 1.0),
+    "mocov2-ft": (8e-3, "queue_size", 1.0),
+    "supcon": (8e-3, "temperature", 1.0),
+    "clgan": (8e-3, "temperature", 1.0),
+}

@@ -137,7 +137,7 @@ def markdown(text: str) -> str:
     page = markdown2html(without_formulas(text, formulas))
     page = re.sub(r"<[^>]*>", lambda tag: PLACE.sub("", tag[0]), page)  # such as the ids made from headings
     page = PLACE.sub(lambda place: formulas[int(place[1])], page)
-    return re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="../index.html#\1"', page)  # of several jobs, perhaps
+    return re.sub(r'href="(\d\db?_\w+)\.ipynb"', r'href="../index.html#\1"', page)  # of several jobs, perhaps
 
 
 def without_formulas(text: str, formulas: list[str]) -> str:

@@ -16,7 +16,7 @@ from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
 from synpos_lib.methods.mixdiff import MixDiff
 from synpos_lib.methods.parts import Queue, cosine, ema_update
-from synpos_lib.methods.simclr import SimCLR, nt_xent
+from synpos_lib.methods.simclr import nt_xent
 from synpos_lib.methods.table import METHODS
 
 SMALL = {"hidden": 16, "out": 16, "predictor_hidden": 16, "queue_size": 24, "prototypes": 6, "group": 4}
@@ -279,29 +279,37 @@ def test_clgan_plays_a_min_max_game():
 # ------------------------------------------------------------------------------------------- bad input
 
 
-def test_a_short_training_has_short_queues_few_prototypes_and_a_pull_that_is_phased_in():
-    fit = {name: methods.fitted(name, images=1_000, batch=64) for name in METHODS}
-    assert fit["simclr"] == fit["mixdiff-simclr"] == fit["barlow"] == {}
-    assert fit["clsp-simclr"] == fit["simclr-aug"] == {"pull_weight": 1.0, "phase_in": (0.2, 0.5)}
-    assert fit["mocov2"] == {"queue_size": 256} and fit["clsp-mocov2"] == fit["mocov2"] | fit["clsp-simclr"]
-    assert methods.fitted("swav", images=5_000, batch=256) == {"queue_size": 1024, "prototypes": 300}
-    assert methods.fitted("dino", images=1_500, batch=128) == {"prototypes": 128}  # not fewer than a batch
+def test_a_short_training_of_a_small_encoder_has_small_heads_short_queues_few_prototypes_and_a_short_memory():
+    sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
+    fit = {name: methods.fitted(name, **sizes) for name in METHODS}
+    assert fit["simclr"] == fit["mixdiff-simclr"] == {"hidden": 512, "out": 128}  # 4096 and 256, by 64 / 512
+    assert fit["barlow"] == {"hidden": 256, "out": 256}
+    assert fit["clsp-simclr"] == fit["simclr-aug"] == fit["simclr"]
+    assert (
+        fit["mocov2"]["queue_size"] == 187 and methods.fitted("mocov2", **sizes | {"images": 100})["queue_size"] == 64
+    )
+    assert fit["mocov2"]["tau"] == (1 - 30 / 900, 0.999) and fit["byol"]["tau"] == (1 - 30 / 900, 1.0)
+    assert fit["nnclr"]["queue_size"] == 1_500
+    assert fit["dino"]["prototypes"] == 123 and fit["swav"]["prototypes"] == 90
     for name, changed in fit.items():
         methods.build(name, torch.nn.Flatten(), 12, **changed)
 
 
-def test_a_pull_that_is_phased_in_rises_from_nothing_to_lambda_and_is_kept_with_the_state():
-    z0, z1, z2 = torch.randn(3, 6, 8)
-    method = CLSP(SimCLR(torch.nn.Identity(), 8, hidden=16, out=8), pull_weight=0.7, phase_in=(0.2, 0.6))
-    base = method.base.loss([z0, z1])[0]
-    full = CLSP(method.base, pull_weight=0.7).loss([z0, z1], z2)[0] - base
-    for progress, share in ((0.0, 0.0), (0.2, 0.0), (0.3, 0.25), (0.6, 1.0), (1.0, 1.0)):
-        method.after_step(progress)
-        torch.testing.assert_close(method.loss([z0, z1], z2)[0] - base, share * full, rtol=1e-3, atol=1e-5)
-    method.after_step(0.4)
-    again = CLSP(method.base, pull_weight=0.7, phase_in=(0.2, 0.6))
-    again.load_state_dict(method.state_dict())
-    assert again.phase == method.phase == pytest.approx(0.5)
+def test_a_training_of_the_papers_size_changes_nothing():
+    for name in METHODS:
+        changed = methods.fitted(name, width=512, images=1_281_167, batch=256, steps=200_000)
+        assert {key: methods.hyperparameters(name)[key] for key in changed} == changed
+
+
+def test_what_is_put_around_a_method_leaves_its_searched_settings_as_they_are(monkeypatch):
+    sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
+    monkeypatch.setitem(methods.load("table.SEARCHED"), "simclr", (5e-4, "temperature", 0.5))
+    for name in ("simclr", "clsp-simclr", "clsp-simclr-noaug", "simclr-aug", "mixdiff-simclr", "adainf-simclr"):
+        rate, changed = methods.searched(name, **sizes)
+        assert (rate, changed["temperature"]) == (5e-4, 0.1)
+    monkeypatch.setitem(methods.load("table.SEARCHED"), "byol", (1e-3, "tau", 2.0))
+    start, end = methods.searched("byol", **sizes)[1]["tau"]
+    assert 1 / (1 - start) == pytest.approx(60) and end == 1.0  # twice the thirtieth of 900 steps
 
 
 def test_what_a_recipe_says_of_labels_and_augmentation():

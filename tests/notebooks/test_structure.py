@@ -116,7 +116,6 @@ def test_every_number_states_its_range_and_its_default_is_in_it(name):
     [
         ("sampler", SAMPLERS, set()),
         ("conditional_recipe", model.RECIPES, set()),
-        ("optimizer", {"sgd", "lars", "adamw"}, {"own"}),
         ("recipe 11_mixdiff", mixdiff.TRAININGS, set()),
         ("recipe 12_diffusemix", classify.SETTINGS, set()),
     ],
