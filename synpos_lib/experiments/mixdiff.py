@@ -27,6 +27,7 @@ from synpos_lib.evaluate import transfer as transfers
 from synpos_lib.experiments import answers, quiet, train
 from synpos_lib.results import evaluations, published, tables
 from synpos_lib.results.claims import CANNOT, HOLDS, claim, verdict
+from synpos_lib.train import encoders
 from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.robustness",)
@@ -46,12 +47,12 @@ class Training:
     hyperparameters: dict  # of every method that has them
     warmup: float  # share of the epochs
     weight_decay: float | None = None  # None: each method's own
-    fitted: bool = False  # changed by `methods.fitted` for a small encoder and few images
+    searched: bool = False  # with the rate and the hyperparameters of `methods.searched`, for short trainings
 
 
 _RELEASED = {"hidden": 2048, "out": 512, "temperature": 0.5, "lambda_": 0.005, "tau_t": 0.04, "prototypes": 65536}
 TRAININGS = {
-    "embedded": Training({}, warmup=1 / 10, fitted=True),
+    "embedded": Training({}, warmup=1 / 10, searched=True),
     "own": Training({}, warmup=1 / 5),  # each method's, as in notebook 07
     "released": Training(_RELEASED, warmup=1 / 3, weight_decay=4e-5),  # MixDiff's code, as far as notebook 11 says
 }
@@ -72,7 +73,7 @@ class Study:
     images: Images
     variations: Tensor  # (N, 1, 3, H, W): a synthetic image for each of them
     config: Config
-    rates: dict[str, float]  # the learning rate of each method
+    rates: dict[str, float]  # the learning rate of a method, where it is not the recipe's
     sets: dict[str, robustness.Load]  # the test sets, as from robustness.test_sets
     training: Training
 
@@ -102,14 +103,15 @@ class Study:
         variant = variant or ("noaug" if views == PLAIN else "aug")
         passes = len(self.images) / len(images)  # over fewer images, for as many steps
         epochs = round(self.config.epochs * passes)
+        rate, changes = self._settings(method, len(images), epochs)
         config = replace(
             self.config,
             method=method,
             epochs=epochs,
             warmup=self.config.warmup and round(self.config.warmup * passes),
-            learning_rate=self.rates[base],
+            learning_rate=self.rates.get(base, rate),
             views=views,
-            hyperparameters=self._hyperparameters(method, len(images)) | hyperparameters,
+            hyperparameters=changes | hyperparameters,
             probe_every=epochs,
             seed=seed,
         )
@@ -170,11 +172,14 @@ class Study:
             frames.append(pd.DataFrame(evaluation.metrics()).assign(**result))
         return pd.concat(frames, ignore_index=True)
 
-    def _hyperparameters(self, method: str, images: int) -> dict:
-        """The recipe's hyperparameters that this method has, and its queues and prototypes in proportion."""
-        own = methods.hyperparameters(method)
-        sizes = methods.fitted(method, images=images, batch=self.config.batch) if self.training.fitted else {}
-        return sizes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
+    def _settings(self, method: str, images: int, epochs: int) -> tuple[float | None, dict]:
+        """The learning rate, None for the method's own, and the hyperparameters that the recipe sets for this method."""
+        own, batch = methods.hyperparameters(method), self.config.batch
+        rate, found = None, {}
+        if self.training.searched:
+            sizes = {"images": images, "batch": batch, "steps": epochs * (images // batch)}
+            rate, found = methods.searched(method, width=encoders.by_name(self.config.encoder)[1], **sizes)
+        return rate, found | {key: value for key, value in self.training.hyperparameters.items() if key in own}
 
 
 def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:

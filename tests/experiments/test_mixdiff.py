@@ -16,7 +16,7 @@ from synpos_lib.experiments import collapses, differences, mixdiff
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train.pretrain import Config
 
-WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
+WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, searched=True)
 
 
 @pytest.fixture
@@ -44,7 +44,15 @@ def test_each_arm_is_an_ordinary_run_of_its_method(small):
 
 def test_a_recipe_gives_each_method_what_it_has(small):
     dino = read_run(small.runs / small.answers("Real", "dino", seed=0).run[0]).config["hyperparameters"]
-    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, "prototypes": 8}  # as many as a batch, on so few images
+    sizes = {"prototypes": 8, "tau": [0.0, 1.0]}  # as many as a batch, on so few images; no memory in so few steps
+    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, **sizes}
+
+
+def test_a_method_has_the_rate_that_was_searched_unless_one_is_given(small):
+    small.rates = {}
+    found = read_run(small.runs / small.answers("Mix", "simclr", seed=0).run[0]).config
+    rate, changes = methods.searched("simclr", width=128, images=40, batch=8, steps=10)
+    assert found["learning_rate"] == rate and found["hyperparameters"] == changes | {"hidden": 16, "out": 8}
 
 
 def test_a_recipe_sets_nothing_that_no_method_has():
