@@ -173,9 +173,9 @@ class Study:
         return pd.concat(frames, ignore_index=True)
 
     def _settings(self, method: str, images: int, epochs: int) -> tuple[float | None, dict]:
-        """The learning rate, None for the method's own, and the hyperparameters that the recipe sets for this method."""
+        """The learning rate (None: the method's own) and the hyperparameters that the recipe sets for a method."""
         own, batch = methods.hyperparameters(method), self.config.batch
-        rate, found = None, {}
+        rate, found = None, dict[str, Any]()
         if self.training.searched:
             sizes = {"images": images, "batch": batch, "steps": epochs * (images // batch)}
             rate, found = methods.searched(method, width=encoders.by_name(self.config.encoder)[1], **sizes)
