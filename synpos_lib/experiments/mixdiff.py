@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.files import safe_name
 from synpos_lib.core.runs import read_run
-from synpos_lib.data.images import Images
+from synpos_lib.data.images import Images, take
+from synpos_lib.data.trees import stratified
 from synpos_lib.evaluate import collapse, robustness
 from synpos_lib.evaluate import transfer as transfers
 from synpos_lib.experiments import answers, quiet, train
 from synpos_lib.results import evaluations, published, tables
-from synpos_lib.results.claims import claim
+from synpos_lib.results.claims import CANNOT, HOLDS, claim, verdict
+from synpos_lib.train import encoders
 from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.robustness",)
@@ -44,12 +47,12 @@ class Training:
     hyperparameters: dict  # of every method that has them
     warmup: float  # share of the epochs
     weight_decay: float | None = None  # None: each method's own
-    fitted: bool = False  # queues and prototypes in proportion to the images
+    searched: bool = False  # with the rate and the hyperparameters of `methods.searched`, for short trainings
 
 
 _RELEASED = {"hidden": 2048, "out": 512, "temperature": 0.5, "lambda_": 0.005, "tau_t": 0.04, "prototypes": 65536}
 TRAININGS = {
-    "embedded": Training({"hidden": 512, "out": 256}, warmup=1 / 5, fitted=True),
+    "embedded": Training({}, warmup=1 / 10, searched=True),
     "own": Training({}, warmup=1 / 5),  # each method's, as in notebook 07
     "released": Training(_RELEASED, warmup=1 / 3, weight_decay=4e-5),  # MixDiff's code, as far as notebook 11 says
 }
@@ -70,7 +73,7 @@ class Study:
     images: Images
     variations: Tensor  # (N, 1, 3, H, W): a synthetic image for each of them
     config: Config
-    rates: dict[str, float]  # the learning rate of each method
+    rates: dict[str, float]  # the learning rate of a method, where it is not the recipe's
     sets: dict[str, robustness.Load]  # the test sets, as from robustness.test_sets
     training: Training
 
@@ -100,14 +103,15 @@ class Study:
         variant = variant or ("noaug" if views == PLAIN else "aug")
         passes = len(self.images) / len(images)  # over fewer images, for as many steps
         epochs = round(self.config.epochs * passes)
+        rate, changes = self._settings(method, len(images), epochs)
         config = replace(
             self.config,
             method=method,
             epochs=epochs,
             warmup=self.config.warmup and round(self.config.warmup * passes),
-            learning_rate=self.rates[base],
+            learning_rate=self.rates.get(base, rate),
             views=views,
-            hyperparameters=self._hyperparameters(method, len(images)) | hyperparameters,
+            hyperparameters=changes | hyperparameters,
             probe_every=epochs,
             seed=seed,
         )
@@ -122,6 +126,34 @@ class Study:
 
             evaluation = evaluations.evaluate(self.runs, "shift", run, self.protocol, measure, CODE, **about)
         return answers(evaluation, run, method=arm, base=NAMES.get(base, base), augmentation=augmentation)
+
+    def studies(
+        self,
+        base: str,
+        *,
+        seed: int,
+        others: dict[str, tuple[float, Tensor | None]],  # variations by name: their quality; None: the usual ones
+        shares: Sequence[float],  # of the images
+    ) -> pd.DataFrame:
+        """Mix with half of the pairs mixed and with other variations, Real and Mix with fewer images: as `answers`.
+
+        Further columns are `study` (ratio, quality, generator or share) and `x`. Beside them stand the usual trainings,
+        those of the variant `aug`. Only the clean test images count.
+        """
+        jobs: list[tuple] = [("ratio", 0.0, "Real", {}), ("ratio", 1.0, "Mix", {})]
+        jobs.append(("ratio", 0.5, "Mix", {"variant": "ratio-0.5", "ratio": 0.5}))
+        for name, (quality, variations) in others.items():
+            study = "generator" if name == OTHER_GENERATOR else "quality"
+            other = {} if variations is None else {"variant": name, "variations": variations}
+            jobs.append((study, quality, "Mix", other))
+        for share in (*shares, 1.0):
+            rows = torch.from_numpy(stratified(self.images.truth.numpy(), round(share * len(self.images)), seed))
+            part = {"images": take(self.images, rows), "variations": self.variations[rows]}
+            change: dict[str, Any] = {**part, "variant": f"share-{share:g}"} if share < 1 else {}
+            jobs += [("share", share, arm, change) for arm in ("Real", "Mix")]
+        frames = [self.answers(arm, base, seed=seed, **change).assign(study=name, x=x) for name, x, arm, change in jobs]
+        frame = pd.concat(frames, ignore_index=True)
+        return frame[frame.target == robustness.CLEAN]
 
     @cached_property
     def protocol(self) -> dict:
@@ -140,27 +172,30 @@ class Study:
             frames.append(pd.DataFrame(evaluation.metrics()).assign(**result))
         return pd.concat(frames, ignore_index=True)
 
-    def _hyperparameters(self, method: str, images: int) -> dict:
-        """The recipe's hyperparameters that this method has, and its queues and prototypes in proportion."""
-        own = methods.hyperparameters(method)
-        sizes = methods.fitted(method, images=images, batch=self.config.batch) if self.training.fitted else {}
-        return sizes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
+    def _settings(self, method: str, images: int, epochs: int) -> tuple[float | None, dict]:
+        """The learning rate (None: the method's own) and the hyperparameters that the recipe sets for a method."""
+        own, batch = methods.hyperparameters(method), self.config.batch
+        rate, found = None, dict[str, Any]()
+        if self.training.searched:
+            sizes = {"images": images, "batch": batch, "steps": epochs * (images // batch)}
+            rate, found = methods.searched(method, width=encoders.by_name(self.config.encoder)[1], **sizes)
+        return rate, found | {key: value for key, value in self.training.hyperparameters.items() if key in own}
 
 
 def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     """What MixDiff claims, from the answers under shift, on other tasks and in the studies; see `claims.claim`.
 
-    `studies` has the answers' columns and two more, `study` (quality or share) and `x`. The method of all its rows, and
-    of those of `tasks`, is the first in `shifts`.
+    `studies` has the answers' columns and two more, `study` (quality, generator, share or ratio) and `x`; the lowest
+    quality and the smallest share are judged. The method of its rows and of those of `tasks` is the first in `shifts`.
     """
     name = shifts.base.iloc[0]
     usual, bare = (shifts[shifts.augmentation == augmentation] for augmentation in (WITH, WITHOUT))
     clean, hard = usual[usual.target == "clean"], usual[usual.target != "clean"]
     first, bare = clean[clean.base == name], bare[(bare.target == "clean") & (bare.base == name)]
-    poor, less = studies[studies.study == "quality"], studies[(studies.study == "share") & (studies.x < 1)]
-    poor, less = poor[poor.x == poor.x.min()], less[less.x == less.x.max()]
-    other = studies[studies.variant == OTHER_GENERATOR]
-    share, variant = less.x.iloc[0], poor.variant.iloc[0]
+    changed = studies[studies.variant != "aug"]
+    part = {study: changed[changed.study == study] for study in ("quality", "generator", "share")}
+    poor, less = (rows[rows.x == rows.x.min()] for rows in (part["quality"], part["share"]))
+    share = f"{less.x.min():.0%}" if len(less) else "fewer images"
 
     def above_real(rows: pd.DataFrame, arm: str = "Mix") -> tables.Estimate | None:
         """An arm under other conditions minus *Real*, with all images and with augmentation."""
@@ -169,7 +204,7 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
         return tables.gain(frame, "ours", "real", "side")
 
     ids = {name: "real"}  # the claim about the first method; the others share one
-    small = f"Real of {share:.0%}, Real of all images, {name}: what fewer images cost without mixing"
+    small = f"Real of {share}, Real of all images, {name}: what fewer images cost without mixing"
     rows = [
         *[
             (f"Mix beats Real, {base}, clean", tables.gain(part, "Mix", "Real"), "above 0", ids.get(base, "methods"))
@@ -178,14 +213,17 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
         (f"Real beats Syn, {name}, clean", tables.gain(first, "Real", "Syn"), "above 0", "synthetic-only"),
         ("Mix beats Real, mean of all shifts and methods", tables.gain(hard, "Mix", "Real"), "above 0", "shift"),
         (f"Mix without augmentation, Real with, {name}", above_real(bare), COMPARABLE, "noaug"),
-        (f"Mix of {share:.0%}, Real of all images, {name}", above_real(less), COMPARABLE, "less-data"),
-        (f"Mix beats Real, {name}, worst variations ({variant})", above_real(poor), "above 0", "quality"),
+        (f"Mix of {share}, Real of all images, {name}", above_real(less), COMPARABLE, "less-data"),
+        (f"Mix beats Real, {name}, poor variations", above_real(poor), "above 0", "quality"),
+        (f"Mix beats Real, {name}, another generator", above_real(part["generator"]), "above 0", "generators"),
     ]
     if len(tasks):
         text = f"Mix beats Real, {name}, mean of {tasks.target.nunique()} other tasks"
         rows.append((text, tables.gain(tasks, "Mix", "Real"), "above 0", "transfer"))
-    if len(other):
-        rows.append((f"Mix beats Real, {name}, another generator", above_real(other), "above 0", "generators"))
+    without = above_real(less, "Real")
     headline = f"SimCLR gains {published.load('mixdiff').percent[0]} % on ImageNet-1K"
-    rows += [(small, above_real(less, "Real"), COMPARABLE, ""), (headline, None, "above 0", "imagenet")]
-    return pd.DataFrame(claim(text, "MixDiff", gain, rule, of and f"mixdiff-{of}") for text, gain, rule, of in rows)
+    rows += [(small, without, COMPARABLE, ""), (headline, None, "above 0", "imagenet")]
+    found = pd.DataFrame(claim(text, "MixDiff", gain, rule, of and f"mixdiff-{of}") for text, gain, rule, of in rows)
+    if verdict(without, COMPARABLE) == HOLDS:  # fewer images cost nothing by themselves: there is nothing to replace
+        found.loc[found.of == "mixdiff-less-data", "verdict"] = CANNOT
+    return found

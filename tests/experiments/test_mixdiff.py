@@ -1,5 +1,7 @@
 """The arms are the methods they say, take equal steps, and their claims are differences over seeds."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 import torch
@@ -8,13 +10,13 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
-from synpos_lib.data.images import take
+from synpos_lib.data.images import images_fingerprint, take
 from synpos_lib.evaluate import robustness
-from synpos_lib.experiments import collapses, mixdiff
+from synpos_lib.experiments import collapses, differences, mixdiff
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train.pretrain import Config
 
-WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, fitted=True)
+WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, searched=True)
 
 
 @pytest.fixture
@@ -42,7 +44,15 @@ def test_each_arm_is_an_ordinary_run_of_its_method(small):
 
 def test_a_recipe_gives_each_method_what_it_has(small):
     dino = read_run(small.runs / small.answers("Real", "dino", seed=0).run[0]).config["hyperparameters"]
-    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, "prototypes": 8}  # as many as a batch, on so few images
+    sizes = {"prototypes": 8, "tau": [0.0, 1.0]}  # as many as a batch, on so few images; no memory in so few steps
+    assert dino == {"hidden": 16, "out": 8, "tau_t": 0.04, **sizes}
+
+
+def test_a_method_has_the_rate_that_was_searched_unless_one_is_given(small):
+    small.rates = {}
+    found = read_run(small.runs / small.answers("Mix", "simclr", seed=0).run[0]).config
+    rate, changes = methods.searched("simclr", width=128, images=40, batch=8, steps=10)
+    assert found["learning_rate"] == rate and found["hyperparameters"] == changes | {"hidden": 16, "out": 8}
 
 
 def test_a_recipe_sets_nothing_that_no_method_has():
@@ -73,6 +83,30 @@ def test_all_mixed_none_mixed_and_some_mixed_pairs_differ_by_their_ratio(small):
     for name, value in weights[1].items():
         assert torch.equal(weights[0][f"base.{name}"], value)
     assert any(not torch.equal(weights[2][f"base.{name}"], value) for name, value in weights[1].items())
+
+
+def test_each_study_has_runs_of_its_own_beside_the_usual_ones(small):
+    white = torch.full_like(small.variations, 255)
+    others = {"variation": (0.8, None), "2-steps": (0.4, white), "noise-and-denoise": (0.2, white)}
+    small.config = dataclasses.replace(small.config, views=("vicreg", "vicreg"))
+    table = small.studies("simclr", seed=0, others=others, shares=[0.5])
+    assert set(table.target) == {"clean"} and set(table.seed) == {0}
+    points = set(table[["study", "x", "method", "variant"]].itertuples(index=False, name=None))
+    assert points == {
+        ("ratio", 0.0, "Real", "aug"),
+        ("ratio", 0.5, "Mix", "ratio-0.5"),
+        ("ratio", 1.0, "Mix", "aug"),
+        ("quality", 0.8, "Mix", "aug"),
+        ("quality", 0.4, "Mix", "2-steps"),
+        ("generator", 0.2, "Mix", "noise-and-denoise"),
+        *[("share", 0.5, arm, "share-0.5") for arm in ("Real", "Mix")],
+        *[("share", 1.0, arm, "aug") for arm in ("Real", "Mix")],
+    }
+    assert table[table.variant != "aug"].run.is_unique
+    folders = table.groupby("variant").run.last()
+    other, half = (read_run(small.runs / folders[variant]).config for variant in ("2-steps", "share-0.5"))
+    assert half["epochs"] == 2 * other["epochs"] and half["images"] != other["images"] == small.images.fingerprint
+    assert other["positives"] == images_fingerprint(white) != half["positives"]
 
 
 def test_an_unknown_arm_is_refused(small):
@@ -130,12 +164,18 @@ def test_the_claims_are_paired_differences():
     bare = rows({"Mix": {0: 0.49, 1: 0.59, 2: 0.54}}, target="clean", base="SimCLR", augmentation=mixdiff.WITHOUT)
     tasks = rows({"Real": real, "Mix": real}, target="digits", **usual)
     worst = rows({"Mix": mix}, study="quality", x=0.2, variant="2-steps")
+    better = rows({"Mix": {0: 0.1, 1: 0.2}}, study="quality", x=0.4, variant="5-steps")
+    other = rows({"Mix": {0: 0.51, 1: 0.62}}, study="generator", x=0.1, variant="noise-and-denoise")
     half = rows({"Mix": {0: 0.3}, "Real": {0: 0.1}}, study="share", x=0.5, variant="share-0.5")
-    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, pd.concat([worst, half])).set_index("of")
+    more = rows({"Mix": real, "Real": real}, study="share", x=0.75, variant="share-0.75")
+    studies = pd.concat([worst, better, other, half, more])
+    table = mixdiff.claims(pd.concat([clean, foggy, bare]), tasks, studies).set_index("of")
     expected = tables.mean([0.08, 0.06, 0.07])
     found = table.loc["mixdiff-real"]
     assert (found.measured, found.low, found.n) == pytest.approx((expected.value, expected.low, 3))
     assert found.verdict == table.loc["mixdiff-quality", "verdict"] == "holds on these images"
+    assert table.loc["mixdiff-quality", "measured"] == pytest.approx(0.07)
+    assert table.loc["mixdiff-generators", "measured"] == pytest.approx(0.015)
     assert table.loc["mixdiff-synthetic-only", "verdict"] == "undecided: interval crosses"
     assert table.loc["mixdiff-shift", "verdict"] == "does not hold on these images"
     assert table.loc["mixdiff-transfer", "verdict"] == "does not hold on these images"
@@ -145,5 +185,30 @@ def test_the_claims_are_paired_differences():
         table.loc["mixdiff-less-data", "measured"] == pytest.approx(-0.2) and table.loc["mixdiff-less-data", "n"] == 1
     )
     control = table.loc[""]
-    assert control.measured == pytest.approx(0.1 - 0.5) and control.n == 1 and "without mixing" in control.claim
+    assert control.measured == pytest.approx(0.1 - 0.5) and control.n == 1 and "Real of 50%" in control.claim
     assert table.loc["mixdiff-imagenet", "verdict"] == "not attempted" and "4.56" in table.claim["mixdiff-imagenet"]
+
+
+def test_studies_that_were_not_made_are_not_attempted():
+    usual = {"base": "SimCLR", "augmentation": mixdiff.WITH, "target": "clean"}
+    clean = rows({"Real": {0: 0.5, 1: 0.6}, "Syn": {0: 0.4, 1: 0.5}, "Mix": {0: 0.6, 1: 0.7}}, **usual)
+    ratio = rows({"Mix": {0: 0.3}}, study="ratio", x=0.5, variant="ratio-0.5")
+    table = mixdiff.claims(clean, clean, ratio).set_index("of")
+    for study in ("quality", "generators", "less-data"):
+        assert table.loc[f"mixdiff-{study}", "verdict"] == "not attempted"
+
+
+def test_where_fewer_images_cost_nothing_no_claim_about_them_is_judged():
+    usual = {"base": "SimCLR", "augmentation": mixdiff.WITH, "target": "clean"}
+    clean = rows({"Real": {0: 0.5, 1: 0.6}, "Mix": {0: 0.6, 1: 0.7}}, **usual)
+    for loss, verdict in ((0.0, "cannot show it here"), (0.1, "holds on these images")):
+        few = {"Real": {0: 0.5 - loss, 1: 0.601 - loss}, "Mix": {0: 0.6, 1: 0.7}}
+        less = rows(few, study="share", x=0.1, variant="share-0.1")
+        table = mixdiff.claims(clean, clean, less).set_index("of")
+        assert table.loc["mixdiff-less-data", "verdict"] == verdict
+
+
+def test_a_title_says_the_paired_differences():
+    values = {"Real": {0: 0.5, 1: 0.6}, "Mix": {0: 0.6, 1: 0.65}}
+    both = pd.concat([rows(values, base="SimCLR"), rows({"Real": {0: 0.4}, "Mix": {0: 0.36}}, base="DINO")])
+    assert differences(both, "base", "Mix", "Real") == "Mix − Real: SimCLR +7.5, DINO -4.0 points (n = 2)"

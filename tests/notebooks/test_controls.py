@@ -39,7 +39,8 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
         case "10_ablations":
             return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"]) for k in p["seeds"]]
         case "11_mixdiff":
-            return [(p["positives"], p["dataset"], p["images"], p["anchors"])] * (not p["stable_diffusion"])
+            seeds = [] if p["stable_diffusion"] else p["seeds"]
+            return [(f"{p['positives']}-seed{seed}", p["dataset"], p["images"], p["anchors"]) for seed in seeds]
     return []
 
 
