@@ -63,6 +63,13 @@ def collect(folder: Path, protocol: str, prefix: str = "") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, "run", "evaluation"])
 
 
+def last_quarter(training: Run) -> float:
+    """What the last quarter of a training has added to its kNN accuracy; nan where that was measured only once."""
+    knn = pd.DataFrame(training.metrics()).dropna(subset="knn").set_index("epoch").knn
+    before = knn[knn.index <= 0.75 * knn.index[-1]]
+    return float(knn.iloc[-1] - before.iloc[-1]) if len(before) else float("nan")
+
+
 def shared_settings(folder: Path, runs: Iterable[str], *fields: str) -> dict:
     """The common settings of runs in one table; refused where one of them differs."""
     configs = {run: read_config(folder / run) for run in dict.fromkeys(runs)}

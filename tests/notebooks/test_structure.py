@@ -135,9 +135,8 @@ def test_every_profile_is_valid(profile):
 
 
 def test_the_profiles_are_those_of_the_readme():
-    readme = (runtime.REPOSITORY / "README.md").read_text()
-    assert re.findall(r"^\| `([\w-]+)` \|", readme, re.M) == ["smoke", "quick", "cifar-cpu", "cifar", "paper"]
-    assert set(profiles.profile_names()) == {"smoke", "quick", "cifar-cpu", "cifar", "paper"}
+    listed = re.findall(r"^\| `([\w-]+)` \|", (runtime.REPOSITORY / "README.md").read_text(), re.M)
+    assert listed[:2] == ["smoke", "quick"] and sorted(listed) == profiles.profile_names()
 
 
 def test_smoke_and_quick_run_every_notebook():

@@ -1,5 +1,8 @@
 """Evaluations are kept once, verified when read, and made again when the training is."""
 
+import math
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 import torch
@@ -122,3 +125,9 @@ def test_an_untrained_network_is_asked_once_for_all_trainings_that_start_from_it
     frame = evaluations.collect(tmp_path, "untrained", "scenes-small-seed")
     assert len(asked) == 1 and set(frame.run) == {"scenes-small-seed0"} and list(frame.value) == [0.6, 0.3]
     assert set(frame.evaluation) == {"untrained-scenes-small-seed0"}
+
+
+def test_the_last_quarter_is_the_end_minus_the_last_probe_before_it():
+    rows = [{"epoch": e, **({"knn": e / 100} if e % 3 == 0 else {})} for e in range(1, 13)]  # 3, 6, 9 and 12 are probed
+    assert evaluations.last_quarter(SimpleNamespace(metrics=lambda: rows)) == pytest.approx(0.12 - 0.09)
+    assert math.isnan(evaluations.last_quarter(SimpleNamespace(metrics=lambda: [{"epoch": 4, "knn": 0.5}])))
