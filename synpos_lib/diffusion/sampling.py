@@ -90,7 +90,7 @@ def sample(
         h_anchor = {}
         if anchors is not None and w < 1 and window[0] <= t < window[1]:
             h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, anchor_rng)
-        now = torch.full((len(x),), t, device=device)
+        now = torch.full((1,), t, device=device)  # one for all: so is its embedding
         with features(unet, h_anchor, edit=lambda name, h: mix(h, h_anchor[name], w)):
             prediction = unet(x, now, labels).float()
             if guidance:
@@ -134,7 +134,7 @@ def inverted(unet: UNet, images: Tensor, *, steps: int = 100) -> Tensor:
     x = clean = images.to(next(unet.parameters()).device)
     before = torch.ones((), device=x.device)  # alpha_bar of x
     for t in scheduler("ddim", steps, unet.config.prediction).timesteps.flip(0).tolist():
-        now, a = torch.full((len(x),), t, device=x.device), alpha_bar(x.device)[t]
+        now, a = torch.full((1,), t, device=x.device), alpha_bar(x.device)[t]
         eps = unet(x, now).float()
         if unet.config.prediction == "v_prediction":
             eps = a.sqrt() * eps + (1 - a).sqrt() * x
@@ -147,7 +147,7 @@ def anchor_features(
 ) -> dict[str, Tensor]:
     """The named features of the anchors noised to timestep t; the decoder runs only if it holds one of them."""
     noise = torch.randn(anchors.shape, generator=rng, device=anchors.device)
-    times = torch.full((len(anchors),), t, device=anchors.device)
+    times = torch.full((1,), t, device=anchors.device)
     run = unet if any(name.startswith("up") for name in blocks) else unet.encode
     with features(unet, blocks) as outputs:
         run(q_sample(anchors, times, noise), times)

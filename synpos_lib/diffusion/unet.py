@@ -71,7 +71,7 @@ class UNet(nn.Module):
         return self.decode(*self.encode(x, t, labels), t, labels)
 
     def encode(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Noisy images (B, 3, H, W) at timesteps t (B,) -> bottleneck h, and the skips, finest first."""
+        """Noisy images (B, 3, H, W) at timesteps t, (B,) or (1,), -> bottleneck h, and the skips, finest first."""
         emb = self._embed(t, labels)
         x = self.unet.conv_in(self._patches(x))  # (B, C, H / patch, W / patch)
         skips = (x,)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem
@@ -80,7 +81,8 @@ def costs(jobs: Iterable[Job], marks: Iterable[tuple[str, Mark | Entry | None]])
     for name, mark in marks:
         if mark and mark["seconds"] and mark.get("basis", MEASURED) == MEASURED:  # not an estimate of the last plan
             values, key = (mark["seconds"], mark["memory_mb"], mark["disk_mb"]), (name, digest(mark["parameters"]))
-            machine = mark.get("provenance", {}).get("hardware", this)
+            origin: Any = mark.get("provenance", {})
+            machine = origin.get("hardware", this)
             basis = MEASURED if machine == this else f"measured on {machine}"
             (here if machine == this else elsewhere).setdefault(key, Cost(*values, basis))
             others.setdefault(name, Cost(*values, f"{basis} with other parameters"))
