@@ -130,7 +130,7 @@ def test_our_own_question_is_judged_beside_the_papers_claims(accuracies, tmp_pat
     kept = {}
     nb = SimpleNamespace(table=lambda frame, name, *a, **o: kept.setdefault(name, frame), figure=lambda *a, **o: None)
     variables = {"rows": accuracies, "pd": pd, "tables": tables, "claims": claims, "figures": figures, "nb": nb}
-    variables |= {"profile": "quick", "dataset": "scenes", "compared": {}, "sentences": {}, "rival": None}
+    variables |= {"profile": "quick", "dataset": "scenes", "compared": {}, "sentences": {}, "least": None}
     for name in ("measure-differences", "table-differences", "fig-differences", "show-claims"):
         exec(cell("08_linear_and_knn", name), variables)
     own = kept["claims"].iloc[-1]
