@@ -94,7 +94,7 @@ def work(folder: Path) -> None:
     attack = {"n": 4, "epsilons": [4 / 255], "steps": 1, "restarts": 1}
     fractals = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     task = diffusemix.Task("general", images, test, store, fractals, attack=attack)
-    study = diffusemix.Study(folder, steps=2, batch=12)
+    study = diffusemix.Study(folder, epochs=1, batch=12)
     for name in ("none", "cutmix", "augmix", "diffusemix"):
         study.answers(task, name, seed=0)
 

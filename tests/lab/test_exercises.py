@@ -109,6 +109,11 @@ MISTAKES = {
         lambda n: 0.025,
         lambda n: 0.5,
     ],
+    "check_shortened": [
+        lambda tau, steps: 1 - 30 / steps,
+        lambda tau, steps: tau,
+        lambda tau, steps: min(tau, 1 - 10 / steps),
+    ],
     "check_effective_rank": [
         lambda z: _shares(z).exp(),
         lambda z: _shares(z - z.mean(0)),

@@ -76,7 +76,7 @@ def test_the_profile_for_own_images_asks_for_no_more_than_there_is(photographs, 
     (tmp_path / "notebooks" / "profiles" / "mine.yaml").write_text(block)
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", str(tmp_path / "notebooks"))
     jobs = profiles.jobs("mine")
-    assert len(jobs) == 14 and {job.parameters.get("dataset") for job in jobs} == {f"folder:{photographs}", None}
+    assert len(jobs) == 8 and {job.parameters.get("dataset") for job in jobs} == {f"folder:{photographs}", None}
     splits = {"images": "train", "anchors": "train", "judge_images": "train", "test_images": "test"}
     odd = {("02_latent_tsne", "test_images"): "val", ("04_interpolation_gallery", "anchors"): "val"}
     odd["07_ssl_training", "test_images"] = "val"  # while it trains; then the test split
