@@ -3,8 +3,8 @@
     sets = robustness.test_sets("scenes", n=1000, judge=judge)
     rows = robustness.measure(encoder, train, sets)
 
-One linear head is fitted to clean training features, by the linear protocol for so many images, and evaluated on every test set.
-The mean corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
+One linear head is fitted to clean training features, as in `evaluate.linear`, and evaluated on every test set. The mean
+corruption error (Hendrycks & Dietterich, 2019, https://arxiv.org/abs/1903.12261) is the mean over
 corruptions c of
 
     CE_c = sum_s error_{c,s} / sum_s error of the reference_{c,s}
