@@ -234,7 +234,7 @@ def instructions(flags: Collection[str]) -> str:
 
 def busy(seconds: float, used: float) -> bool:
     """Whether work of so many seconds, and seconds of processor time, had to share the cores with other programs."""
-    return used < seconds / 2 or os.getloadavg()[0] > 1.5 * len(os.sched_getaffinity(0))
+    return used < seconds / 2 or os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
 
 
 class Origin(TypedDict):

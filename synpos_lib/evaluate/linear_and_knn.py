@@ -19,7 +19,7 @@ def factors(*sets: Images) -> dict[str, list[Tensor]]:
 def linear_and_knn(
     encoder: Frozen, train: Images, test: Images, *, learning_rate: float = 1.0, seed: int = 0
 ) -> list[dict]:
-    """The official linear protocol and kNN with k = 20 on labelled images; one row per number."""
+    """The linear layer of `evaluate.linear` and kNN with k = 20 on labelled images; one row per number."""
     features = encoder(train.images), encoder(train.images, flip=True), encoder(test.images)
     where = runtime.device() if runtime.fits(sum(part.nbytes for part in features), runtime.device()) else "cpu"
     z, mirrored, z_test = (part.to(where) for part in features)

@@ -86,7 +86,9 @@ class Study:
 
     def store(self, name: str, generator: BottleneckMixing, *, seed: int, k: int = 1) -> tuple[Tensor, dict]:
         """k positives for each image, made once, and the `facts` about them."""
-        run = positives.make(self.runs / name, self.images[seed], generator, k=k, seed=runtime.derive(seed, name))
+        run = positives.make(
+            self.runs / safe_name(name), self.images[seed], generator, k=k, seed=runtime.derive(seed, name)
+        )
         store = positives.read(run.folder, self.images[seed])
         return store, self.facts(store, seed, k * len(store) / max(run.results["seconds"], 0.01))
 

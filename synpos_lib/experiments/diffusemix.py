@@ -106,7 +106,7 @@ def tasks(
     if alike:
         found.append(only(whole, alike))
     found += [few(whole, k, seed) for k in per_class]
-    if start:
+    if start and per_class:
         found.append(replace(few(whole, per_class[0], seed), name="fine-tuning", encoder=start))
     return found
 
@@ -197,8 +197,8 @@ def under_attack(rows: pd.DataFrame) -> pd.DataFrame:
     """
     attacks = rows[rows.metric != "accuracy"]
     clean = attacks[attacks.metric == "clean"].set_index(["method", "seed"]).value
-    before = attacks.join(clean.rename("before"), on=["method", "seed"])
-    return before.assign(value=before.value / before.before).drop(columns="before")[before.metric != "clean"]
+    before = attacks.join(clean.rename("before"), on=["method", "seed"]).query("before > 0 and metric != 'clean'")
+    return before.assign(value=before.value / before.before).drop(columns="before")
 
 
 def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, prompts: int, recipe: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Numbers with their uncertainty: proportions, means over seeds, paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +84,21 @@ def gain(frame: pd.DataFrame, ours: object, theirs: object, column: str = "metho
     difference = Gain(*mean(pairs.iloc[:, 0] - pairs.iloc[:, 1]))
     difference.levels = (float(pairs.iloc[:, 0].mean()), float(pairs.iloc[:, 1].mean()))
     return difference
+
+
+def weakest(gains: Mapping[str, Gain | None]) -> str | None:
+    """Of differences to several rivals, the one that decides whether all are above zero; None if any is missing.
+
+    A sure loss, else one without an interval, else the one whose interval reaches lowest.
+    """
+    known = {name: gain for name, gain in gains.items() if gain}
+    if not known or len(known) < len(gains):
+        return None
+    losses = {name: gain.high for name, gain in known.items() if gain.high < 0}
+    single = [name for name, gain in known.items() if np.isnan(gain.low)]
+    if losses or single:
+        return min(losses, key=losses.__getitem__) if losses else single[0]
+    return min(known, key=lambda name: known[name].low)
 
 
 def summary(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

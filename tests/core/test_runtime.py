@@ -59,12 +59,14 @@ def test_a_machine_is_named_by_the_best_instructions_it_may_use(monkeypatch, fla
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     assert runtime.instructions(flags.split()) == name
     monkeypatch.setattr(runtime, "instructions", lambda flags: name)
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(runtime.shutil, "which", lambda program: None)  # no GPU, then
     assert runtime.hardware.__wrapped__().endswith(name or "s")
 
 
 @pytest.mark.parametrize("used, load, busy", [(90, 2.0, False), (40, 2.0, True), (90, 9.0, True)])
 def test_a_machine_is_busy_when_work_waits_or_many_programs_run(monkeypatch, used, load, busy):
-    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(runtime.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(runtime.os, "getloadavg", lambda: (load, 0.0, 0.0))
     assert runtime.busy(100, used) == busy
 

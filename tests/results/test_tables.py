@@ -84,3 +84,12 @@ def test_p_values_are_those_of_tests_for_above_and_for_below():
 def test_a_gain_knows_both_levels():
     gain = tables.gain(runs(simclr={0: 0.5, 1: 0.7, 3: 0.1}, clsp={1: 0.9, 0: 0.6, 2: 0.99}), "clsp", "simclr")
     assert gain.levels == pytest.approx((0.75, 0.6))  # of the pairs
+
+
+def test_the_weakest_of_several_differences_is_a_sure_loss_then_a_single_run_then_the_lowest_interval():
+    won, unsure = tables.Gain(0.03, 0.02, 0.04, 5), tables.Gain(0.01, -0.11, 0.13, 5)
+    lost, single = tables.Gain(-0.02, -0.022, -0.018, 5), tables.Gain(0.5, float("nan"), float("nan"), 1)
+    assert tables.weakest({"a": won, "b": unsure}) == "b"
+    assert tables.weakest({"a": lost, "b": unsure, "c": single}) == "a"
+    assert tables.weakest({"a": won, "b": single}) == "b"
+    assert tables.weakest({"a": won, "b": None}) is None and tables.weakest({}) is None
