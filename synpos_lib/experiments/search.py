@@ -1,15 +1,19 @@
-"""A fair chance for every method: its learning rate and one more number, by one search, on validation images.
+"""A fair chance for every row of a table: its learning rate and one more number, by one search, on validation images.
 
     tries = Search(runs, train, val, config).tries("barlow")
+    tries = Search(runs, train, val, config).tries("clsp-simclr cut-and-paste", positives)
 
-Five trainings for each method: three learning rates with its knob as it is, then half and twice the knob at the best
-rate. What was found is kept in `methods.table.SEARCHED`, which notebook 07 trains by. Nothing here sees a test image.
+Five trainings for each row: three learning rates with the method's knob as it is, then half and twice the knob at the
+best rate. A method with positives is a row of its own, and so is each kind of positives: at the settings that suit
+SimCLR by itself, a pull may keep a network from ever getting under way, even with perfect positives. What was found is
+kept in `methods.table.SEARCHED`, which notebook 07 trains by. Nothing here sees a test image.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from torch import Tensor
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
@@ -29,9 +33,24 @@ KNOBS = {
 }
 
 
-def knob(method: str) -> str:
+KINDS = ("cut-and-paste", "blurred", "retrieved", "oracle")  # of positives, beside the synthetic ones
+PAIRED = ("simclr-aug", "adainf-simclr", "clsp-simclr", *(f"clsp-simclr {kind}" for kind in KINDS))
+
+
+def rows() -> list[str]:
+    """All that is searched: the methods by themselves, and what is put around SimCLR."""
+    return [name for name, recipe in methods.load("table.METHODS").items() if recipe.role == "none"] + [*PAIRED]
+
+
+def knob(row: str) -> str:
     """What is searched beside the learning rate."""
-    return KNOBS.get(method, "temperature")
+    return KNOBS.get(methods.base(row.split()[0]), "temperature")
+
+
+def positives_of(row: str) -> str:
+    """The kind of positives that a row learns from; empty for none."""
+    method, _, kind = row.partition(" ")
+    return (kind or "positives") if methods.recipe(method).needs_positives else ""
 
 
 @dataclass
@@ -47,23 +66,25 @@ class Search:
         if self.val.split != "val":
             raise Problem(f"a search is decided by validation images, not by those of '{self.val.split}': load 'val'")
 
-    def tries(self, method: str) -> pd.DataFrame:
-        """A row for each try: learning_rate, knob, factor, knn on validation images, the run, and which is chosen."""
-        rows = [self._try(method, rate, 1.0) for rate in RATES]
-        best = max(rows, key=lambda row: row["knn"])["learning_rate"]
-        rows += [self._try(method, best, factor) for factor in FACTORS]
+    def tries(self, row: str, positives: Tensor | None = None) -> pd.DataFrame:
+        """For each try of a row: learning_rate, knob, factor, knn on validation images, run, and which is chosen."""
+        rows = [self._try(row, rate, 1.0, positives) for rate in RATES]
+        best = max(rows, key=lambda done: done["knn"])["learning_rate"]
+        rows += [self._try(row, best, factor, positives) for factor in FACTORS]
         table = pd.DataFrame(rows)
         return table.assign(chosen=table.index == table.knn.idxmax())
 
-    def _try(self, method: str, rate: float, factor: float) -> dict:
-        config, batch, turned = self.config, self.config.batch, knob(method)
+    def _try(self, row: str, rate: float, factor: float, positives: Tensor | None) -> dict:
+        config, batch, turned, method = self.config, self.config.batch, knob(row), row.split()[0]
         sizes = {"images": len(self.images), "batch": batch, "steps": config.epochs * (len(self.images) // batch)}
         own = methods.fitted(method, width=encoders.by_name(config.encoder)[1], **sizes)
         changed = methods.turned(method, own, turned, factor)
         config = replace(config, method=method, learning_rate=rate, hyperparameters=changed)
-        folder = self.runs / safe_name(f"search-{self.images.name}-{method}-{rate:g}-{turned}x{factor:g}")
+        folder = self.runs / safe_name(
+            f"search-{self.images.name}-{row.replace(' ', '-')}-{rate:g}-{turned}x{factor:g}"
+        )
         with quiet():
-            run = pretrain(folder, config, self.images, probe=knn_probe(self.images, self.val))
+            run = pretrain(folder, config, self.images, positives, probe=knn_probe(self.images, self.val))
         assert run is not None  # one process
         measures = {key: run.results[key] for key in ("knn", "rank", "seconds")}
-        return {"method": method, "learning_rate": rate, "knob": turned, "factor": factor, **measures, "run": run.name}
+        return {"method": row, "learning_rate": rate, "knob": turned, "factor": factor, **measures, "run": run.name}

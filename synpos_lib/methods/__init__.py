@@ -113,12 +113,19 @@ def turned(name: str, changed: dict[str, Any], knob: str, factor: float) -> dict
     return changed | ({} if factor == 1 else {knob: turn})
 
 
-def searched(name: str, **sizes: int) -> tuple[float, dict[str, Any]]:
+def base(name: str) -> str:
+    """The method itself, without what is put around it."""
+    return re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)
+
+
+def searched(name: str, kind: str = "", **sizes: int) -> tuple[float, dict[str, Any]]:
     """The learning rate and changed hyperparameters of a short training, as notebook 06b has found them; see `fitted`.
 
-    What is put around a method leaves the method's own settings as they are, so that a comparison has no other reason.
+    They are those of the method with this kind of positives, else with synthetic ones, else of the method itself.
     """
-    rate, knob, factor = load("table.SEARCHED")[re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)]
+    found = load("table.SEARCHED")
+    rows = (f"{name} {kind}", name, name.removesuffix("-noaug"), base(name))
+    rate, knob, factor = next(found[row] for row in rows if row in found)
     return rate, turned(name, fitted(name, **sizes), knob, factor)
 
 
