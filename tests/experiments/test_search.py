@@ -8,13 +8,14 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
+from synpos_lib.data.images import images_fingerprint
 from synpos_lib.experiments import search
 from synpos_lib.lab import recorded
-from synpos_lib.methods.table import METHODS, SEARCHED
+from synpos_lib.methods.table import SEARCHED
 from synpos_lib.train.pretrain import Config
 
 CONFIG = Config(encoder="tiny", epochs=1, batch=8, optimizer="adamw", views=("vicreg", "vicreg"), seed=5)
-ALONE = [name for name, recipe in METHODS.items() if recipe.role == "none"]
+ROWS = search.rows()
 
 
 def study(folder, split="val", n=30):
@@ -62,20 +63,29 @@ def test_the_test_images_are_not_even_loaded(tmp_path, monkeypatch):
     raise AssertionError("no cell has searched")
 
 
-def test_every_method_has_the_same_number_of_tries_and_a_knob_of_its_own():
-    assert set(SEARCHED) == set(ALONE)
-    for name in ALONE:
-        assert search.knob(name) in methods.hyperparameters(name)
-        assert SEARCHED[name][1] == search.knob(name)
+def test_every_row_is_a_method_with_a_knob_and_the_kind_of_positives_that_it_needs():
+    assert set(SEARCHED) == set(ROWS)
+    for row in ROWS:
+        method, _, kind = row.partition(" ")
+        assert SEARCHED[row][1] == search.knob(row) and search.knob(row) in methods.hyperparameters(method)
+        assert search.positives_of(row) == (kind or "positives" * methods.recipe(method).needs_positives)
 
 
 def test_the_library_trains_by_what_the_recorded_search_found():
     tries = recorded.load("06b_search.tries")
-    assert set(tries.method) == set(ALONE)
+    assert set(tries.method) == set(ROWS)
     assert set(tries.groupby("method").size()) == {len(search.RATES) + len(search.FACTORS)}
     for name, rows in tries.groupby("method"):
         best = rows.loc[rows.knn.idxmax()]
         assert (best.learning_rate, best.knob, best.factor) == SEARCHED[name]
+
+
+def test_a_row_with_positives_learns_from_them(tmp_path):
+    tries = study(tmp_path)
+    store = tries.images.images.flip(2)[:, None]
+    run = read_run(tmp_path / tries.tries("clsp-simclr oracle", store).run[0])
+    assert run.name == "search-scenes-clsp-simclr-oracle-0.002-temperaturex1"
+    assert run.config["method"] == "clsp-simclr" and run.config["positives"] == images_fingerprint(store)
 
 
 def test_the_configuration_of_a_try_differs_only_in_what_is_searched(tmp_path):
