@@ -301,14 +301,26 @@ def test_a_training_of_the_papers_size_changes_nothing():
         assert {key: methods.hyperparameters(name)[key] for key in changed} == changed
 
 
-def test_what_is_put_around_a_method_leaves_its_searched_settings_as_they_are(monkeypatch):
+def test_an_arm_trains_by_its_own_search_else_by_that_of_the_method_inside(monkeypatch):
     sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
-    monkeypatch.setitem(methods.load("table.SEARCHED"), "simclr", (5e-4, "temperature", 0.5))
-    for name in ("simclr", "clsp-simclr", "clsp-simclr-noaug", "simclr-aug", "mixdiff-simclr", "adainf-simclr"):
-        rate, changed = methods.searched(name, **sizes)
-        assert (rate, changed["temperature"]) == (5e-4, 0.1)
-    monkeypatch.setitem(methods.load("table.SEARCHED"), "byol", (1e-3, "tau", 2.0))
-    start, end = methods.searched("byol", **sizes)[1]["tau"]
+    found = {
+        "simclr": (5e-4, "temperature", 0.5),
+        "clsp-simclr": (1e-3, "temperature", 1.0),
+        "clsp-simclr oracle": (4e-3, "temperature", 2.0),
+        "byol": (1e-3, "tau", 2.0),
+    }
+    monkeypatch.setattr("synpos_lib.methods.table.SEARCHED", found)
+
+    def settings(name, kind=""):
+        rate, changed = methods.searched(name, kind, **sizes)
+        return rate, changed.get("temperature", 0.2)
+
+    assert settings("simclr") == settings("simclr", "weak") == settings("mixdiff-simclr") == (5e-4, 0.1)
+    assert (
+        settings("clsp-simclr") == settings("clsp-simclr", "retrieved") == settings("clsp-simclr-noaug") == (1e-3, 0.2)
+    )
+    assert settings("clsp-simclr", "oracle") == (4e-3, 0.4)
+    start, end = methods.searched("clsp-byol", **sizes)[1]["tau"]
     assert 1 / (1 - start) == pytest.approx(60) and end == 1.0  # twice the thirtieth of 900 steps
 
 
