@@ -71,4 +71,12 @@ SEARCHED: dict[str, tuple[float, str, float]] = {
     "mocov2-ft": (0.002, "queue_size", 0.5),
     "supcon": (0.002, "temperature", 0.5),
     "clgan": (0.008, "temperature", 1.0),
+    # the arms around SimCLR, found by the same search; their tries are not recorded yet
+    "simclr-aug": (0.008, "temperature", 1.0),
+    "adainf-simclr": (0.032, "temperature", 1.0),
+    "clsp-simclr": (0.008, "temperature", 1.0),
+    "clsp-simclr cut-and-paste": (0.008, "temperature", 1.0),
+    "clsp-simclr blurred": (0.008, "temperature", 1.0),
+    "clsp-simclr retrieved": (0.008, "temperature", 1.0),
+    "clsp-simclr oracle": (0.008, "temperature", 1.0),
 }
