@@ -42,11 +42,11 @@ def fit(
     Only the released protocol has a learning rate and a seed.
     """
     if len(plain) >= ENOUGH:
-        return released(plain, flipped, labels, learning_rate=learning_rate, seed=seed)
-    return converged(plain, flipped, labels)
+        return sgd(plain, flipped, labels, learning_rate=learning_rate, seed=seed)
+    return lbfgs(plain, flipped, labels)
 
 
-def released(
+def sgd(
     plain: Tensor,
     flipped: Tensor,
     labels: Tensor,
@@ -77,7 +77,7 @@ def released(
     return weight, bias
 
 
-def converged(plain: Tensor, flipped: Tensor, labels: Tensor, *, tolerance: float = 1e-4) -> tuple[Tensor, Tensor]:
+def lbfgs(plain: Tensor, flipped: Tensor, labels: Tensor, *, tolerance: float = 1e-4) -> tuple[Tensor, Tensor]:
     """The minimum for `LAMBDA`: features (N, D) of the images, plain and flipped -> weight (C, D), bias (C,)."""
     z, labels = torch.cat([plain, flipped]), torch.cat([labels, labels])
     mean, size = scale(z)
@@ -120,8 +120,8 @@ def minimum(z: Tensor, labels: Tensor, lambda_: float, start: Tensor, *, toleran
         flat = optimize.minimize(
             objective, begin.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=settings
         ).x
-    found = torch.from_numpy(flat).to(z).view_as(start)
-    return torch.cat([found[:, :-1] @ axes.T, found[:, -1:]], 1)
+    layer = torch.from_numpy(flat).to(z).view_as(start)
+    return torch.cat([layer[:, :-1] @ axes.T, layer[:, -1:]], 1)
 
 
 @contextmanager

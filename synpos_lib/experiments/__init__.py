@@ -20,6 +20,7 @@ from synpos_lib.core.runs import Run
 from synpos_lib.data.images import Images
 from synpos_lib.evaluate import collapse
 from synpos_lib.results import tables
+from synpos_lib.train import encoders
 from synpos_lib.train.frozen import Frozen
 from synpos_lib.train.pretrain import Config, pretrain
 
@@ -52,6 +53,12 @@ def differences(rows: pd.DataFrame, by: str, ours: str, theirs: str) -> str:
     gains = {name: tables.gain(part, ours, theirs) for name, part in rows.groupby(by, sort=False)}
     texts = [f"{name} {100 * gain.value:+.1f}" for name, gain in gains.items() if gain]
     return f"{ours} − {theirs}: {', '.join(texts)} points (n = {rows.seed.nunique()})"
+
+
+def scale(config: Config, images: int) -> dict[str, int]:
+    """What the sizes of a short training on so many images follow from; see `methods.short`."""
+    steps = config.epochs * (images // config.batch)
+    return {"width": encoders.by_name(config.encoder)[1], "images": images, "batch": config.batch, "steps": steps}
 
 
 @contextlib.contextmanager

@@ -102,13 +102,13 @@ def tasks(
     start: Frozen | None = None,  # where fine-tuning starts; None: no such task
 ) -> list[Task]:
     """The kinds of training with the images of one seed; fine-tuning has the first number of images per class."""
-    found = [whole]
+    kinds = [whole]
     if alike:
-        found.append(only(whole, alike))
-    found += [few(whole, k, seed) for k in per_class]
+        kinds.append(only(whole, alike))
+    kinds += [few(whole, k, seed) for k in per_class]
     if start and per_class:
-        found.append(replace(few(whole, per_class[0], seed), name="fine-tuning", encoder=start))
-    return found
+        kinds.append(replace(kinds[-len(per_class)], name="fine-tuning", encoder=start))
+    return kinds
 
 
 def trained_encoder(name: str, folder: Path) -> Frozen:
@@ -210,14 +210,13 @@ def claims(rows: pd.DataFrame, parts: pd.DataFrame, labels: tables.Estimate, pro
     accuracy = rows[(rows.metric == "accuracy") & (rows.target == dataset)]
     tasks = dict(list(accuracy.groupby("variant", sort=False)))
     ids = CLAIMS | ({"general": "fine-grained"} if recipe == "fine-grained" else {})
-    kept = under_attack(rows)
-    kept = kept[kept.metric == "PGD 2"]
+    attack = under_attack(rows).query("metric == 'PGD 2'")
     sentences = [
         *[
             (f"above none: {name}", part, "diffusemix", "none", ids.get(name, "scarcity"))
             for name, part in tasks.items()
         ],
-        ("above none: of what was right, kept under PGD, radius 2", kept, "diffusemix", "none", "attack"),
+        ("above none: of what was right, kept under PGD, radius 2", attack, "diffusemix", "none", "attack"),
         ("and CutMix above CutMix", tasks["general"], "diffusemix + cutmix", "cutmix", "compatible"),
         ("without fractals above edits alone", parts, "+ concatenation", "edits only", "concatenation"),
         ("above itself without fractals", parts, "diffusemix", "+ concatenation", "fractals"),

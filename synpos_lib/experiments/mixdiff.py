@@ -24,10 +24,10 @@ from synpos_lib.data.images import Images, take
 from synpos_lib.data.trees import stratified
 from synpos_lib.evaluate import collapse, robustness
 from synpos_lib.evaluate import transfer as transfers
-from synpos_lib.experiments import answers, quiet, train
+from synpos_lib.experiments import answers, quiet, scale, train
+from synpos_lib.methods import short
 from synpos_lib.results import evaluations, published, tables
 from synpos_lib.results.claims import CANNOT, FAILS, HOLDS, claim, verdict
-from synpos_lib.train import encoders
 from synpos_lib.train.pretrain import Config, load_encoder
 
 CODE = ("synpos_lib.evaluate.robustness",)
@@ -47,12 +47,12 @@ class Training:
     hyperparameters: dict  # of every method that has them
     warmup: float  # share of the epochs
     weight_decay: float | None = None  # None: each method's own
-    searched: bool = False  # with the rate and the hyperparameters of `methods.searched`, for short trainings
+    short: bool = False  # with the rate and the hyperparameters of `methods.short`
 
 
 _RELEASED = {"hidden": 2048, "out": 512, "temperature": 0.5, "lambda_": 0.005, "tau_t": 0.04, "prototypes": 65536}
 TRAININGS = {
-    "embedded": Training({}, warmup=1 / 10, searched=True),
+    "embedded": Training({}, warmup=1 / 10, short=True),
     "own": Training({}, warmup=1 / 5),  # each method's, as in notebook 07
     "released": Training(_RELEASED, warmup=1 / 3, weight_decay=4e-5),  # MixDiff's code, as far as notebook 11 says
 }
@@ -104,21 +104,13 @@ class Study:
         batch = self.config.batch
         passes = (len(self.images) // batch) / max(1, len(images) // batch)  # over fewer images, for as many steps
         epochs = round(self.config.epochs * passes)
-        rate, changes = self._settings(method, len(images), epochs)
+        config = replace(self.config, method=method, epochs=epochs, views=views, probe_every=epochs, seed=seed)
+        rate, changes = self._settings(config, len(images))
         rate = self.rates.get(base, rate)
         if rate is None:
             raise Problem(f"the recipe sets no learning rate for {base}: give one for each method in learning_rates")
-        config = replace(
-            self.config,
-            method=method,
-            epochs=epochs,
-            warmup=self.config.warmup and round(self.config.warmup * passes),
-            learning_rate=rate,
-            views=views,
-            hyperparameters=changes | hyperparameters,
-            probe_every=epochs,
-            seed=seed,
-        )
+        warmup = self.config.warmup and round(self.config.warmup * passes)
+        config = replace(config, warmup=warmup, learning_rate=rate, hyperparameters=changes | hyperparameters)
         folder = self.runs / safe_name(f"mix-{name}-{method}-{variant}-seed{seed}")
         about = {"dataset": name, "method": method, "variant": variant, "seed": seed}
         some = images.images[:1000]
@@ -176,14 +168,12 @@ class Study:
             frames.append(pd.DataFrame(evaluation.metrics()).assign(**result))
         return pd.concat(frames, ignore_index=True)
 
-    def _settings(self, method: str, images: int, epochs: int) -> tuple[float | None, dict]:
-        """The learning rate (None: the method's own) and the hyperparameters that the recipe sets for a method."""
-        own, batch = methods.hyperparameters(method), self.config.batch
-        rate, found = None, dict[str, Any]()
-        if self.training.searched:
-            sizes = {"images": images, "batch": batch, "steps": epochs * (images // batch)}
-            rate, found = methods.searched(method, width=encoders.by_name(self.config.encoder)[1], **sizes)
-        return rate, found | {key: value for key, value in self.training.hyperparameters.items() if key in own}
+    def _settings(self, config: Config, images: int) -> tuple[float | None, dict]:
+        """The learning rate (None: the recipe sets none) and the hyperparameters that the recipe sets for a method."""
+        own, rate, changes = methods.hyperparameters(config.method), None, dict[str, Any]()
+        if self.training.short:
+            rate, changes = short.settings(config.method, "", **scale(config, images))
+        return rate, changes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
 
 
 def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
@@ -227,7 +217,7 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
     without = above_real(less, "Real")
     headline = f"SimCLR gains {published.load('mixdiff').percent[0]} % on ImageNet-1K"
     rows += [(small, without, COMPARABLE, ""), (headline, None, "above 0", "imagenet")]
-    found = pd.DataFrame(claim(text, "MixDiff", gain, rule, of and f"mixdiff-{of}") for text, gain, rule, of in rows)
+    table = pd.DataFrame(claim(text, "MixDiff", gain, rule, of and f"mixdiff-{of}") for text, gain, rule, of in rows)
     if verdict(without, COMPARABLE) == HOLDS:  # fewer images cost nothing by themselves: there is nothing to replace
-        found.loc[(found.of == "mixdiff-less-data") & (found.verdict != FAILS), "verdict"] = CANNOT
-    return found
+        table.loc[(table.of == "mixdiff-less-data") & (table.verdict != FAILS), "verdict"] = CANNOT
+    return table

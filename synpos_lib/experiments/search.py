@@ -6,7 +6,7 @@
 Five trainings for each row: three learning rates with the method's knob as it is, then half and twice the knob at the
 best rate. A method with positives is a row of its own, and so is each kind of positives: at the settings that suit
 SimCLR by itself, a pull may keep a network from ever getting under way, even with perfect positives. What was found is
-kept in `methods.table.SEARCHED`, which notebook 07 trains by. Nothing here sees a test image.
+kept in `methods.short.CHOICES`, which notebook 07 trains by. Nothing here sees a test image.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.files import safe_name
 from synpos_lib.data.images import Images
 from synpos_lib.evaluate.probes import knn_probe
-from synpos_lib.experiments import quiet
-from synpos_lib.train import encoders
+from synpos_lib.experiments import quiet, scale
+from synpos_lib.methods import short
 from synpos_lib.train.pretrain import Config, pretrain
 
 RATES = (2e-3, 8e-3, 3.2e-2)  # of AdamW
@@ -38,13 +38,13 @@ PAIRED = ("simclr-aug", "adainf-simclr", "clsp-simclr", *(f"clsp-simclr {kind}" 
 
 
 def rows() -> list[str]:
-    """All that is searched: the methods by themselves, and what is put around SimCLR."""
+    """All rows of the search: the methods by themselves, and what is put around SimCLR."""
     return [name for name, recipe in methods.load("table.METHODS").items() if recipe.role == "none"] + [*PAIRED]
 
 
 def knob(row: str) -> str:
-    """What is searched beside the learning rate."""
-    return KNOBS.get(methods.base(row.split()[0]), "temperature")
+    """What the search turns beside the learning rate."""
+    return KNOBS.get(short.inner(row.split()[0]), "temperature")
 
 
 def positives_of(row: str) -> str:
@@ -75,16 +75,13 @@ class Search:
         return table.assign(chosen=table.index == table.knn.idxmax())
 
     def _try(self, row: str, rate: float, factor: float, positives: Tensor | None) -> dict:
-        config, batch, turned, method = self.config, self.config.batch, knob(row), row.split()[0]
-        sizes = {"images": len(self.images), "batch": batch, "steps": config.epochs * (len(self.images) // batch)}
-        own = methods.fitted(method, width=encoders.by_name(config.encoder)[1], **sizes)
-        changed = methods.turned(method, own, turned, factor)
-        config = replace(config, method=method, learning_rate=rate, hyperparameters=changed)
-        folder = self.runs / safe_name(
-            f"search-{self.images.name}-{row.replace(' ', '-')}-{rate:g}-{turned}x{factor:g}"
-        )
+        method, name = row.split()[0], knob(row)
+        sizes = short.sizes(method, **scale(self.config, len(self.images)))
+        changes = short.turn(method, sizes, name, factor)
+        config = replace(self.config, method=method, learning_rate=rate, hyperparameters=changes)
+        folder = self.runs / safe_name(f"search-{self.images.name}-{row.replace(' ', '-')}-{rate:g}-{name}x{factor:g}")
         with quiet():
             run = pretrain(folder, config, self.images, positives, probe=knn_probe(self.images, self.val))
         assert run is not None  # one process
         measures = {key: run.results[key] for key in ("knn", "rank", "seconds")}
-        return {"method": row, "learning_rate": rate, "knob": turned, "factor": factor, **measures, "run": run.name}
+        return {"method": row, "learning_rate": rate, "knob": name, "factor": factor, **measures, "run": run.name}

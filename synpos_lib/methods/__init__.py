@@ -9,7 +9,6 @@ Names follow the papers: `simclr`, `clsp-simclr`, `simclr-aug`, `clsp-simclr-noa
 
 import importlib
 import inspect
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,52 +80,6 @@ def hyperparameters(name: str) -> dict[str, Any]:
     """Every hyperparameter of a method with its own value."""
     spec = recipe(name)
     return {**(inspect.getfullargspec(load(spec.method)).kwonlydefaults or {}), **spec.settings}
-
-
-def fitted(name: str, *, width: int, images: int, batch: int, steps: int) -> dict[str, Any]:
-    """Changed hyperparameters for a small encoder, few images and a short training: what the papers set for large ones.
-
-    Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
-    least. A queue of negatives holds an eighth of the images, since in a longer one an image soon meets itself; one of
-    neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
-    momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
-    """
-    own = hyperparameters(name)
-    changed: dict[str, Any] = {}
-    for layer in ("hidden", "predictor_hidden", "out"):
-        if layer in own:
-            changed[layer] = min(own[layer], max(128, own[layer] * width // 512))
-    if "queue_size" in own:
-        share = images if recipe(name).family == "neighbours" else images // 8
-        changed["queue_size"] = min(own["queue_size"], max(batch, share))
-    if "prototypes" in own:
-        changed["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
-    if "tau" in own:
-        changed["tau"] = (min(own["tau"][0], max(0.0, 1 - 30 / steps)), own["tau"][1])
-    return changed
-
-
-def turned(name: str, changed: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
-    """Changed hyperparameters with one of them multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
-    value = (hyperparameters(name) | changed)[knob]
-    turn = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else type(value)(factor * value)
-    return changed | ({} if factor == 1 else {knob: turn})
-
-
-def base(name: str) -> str:
-    """The method itself, without what is put around it."""
-    return re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)
-
-
-def searched(name: str, kind: str = "", **sizes: int) -> tuple[float, dict[str, Any]]:
-    """The learning rate and changed hyperparameters of a short training, as notebook 06b has found them; see `fitted`.
-
-    They are those of the method with this kind of positives, else with synthetic ones, else of the method itself.
-    """
-    found = load("table.SEARCHED")
-    rows = (f"{name} {kind}", name, name.removesuffix("-noaug"), base(name))
-    rate, knob, factor = next(found[row] for row in rows if row in found)
-    return rate, turned(name, fitted(name, **sizes), knob, factor)
 
 
 def build(name: str, encoder: "nn.Module", width: int, **changes: Any) -> "Method | Wrapper":

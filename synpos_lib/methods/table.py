@@ -52,31 +52,3 @@ def _methods() -> dict[str, Recipe]:
 
 
 METHODS: dict[str, Recipe] = _methods()
-
-# For short trainings with AdamW, found by notebook 06b: learning rate, knob, and the factor on the knob's own value.
-SEARCHED: dict[str, tuple[float, str, float]] = {
-    "simclr": (0.032, "temperature", 2.0),
-    "mocov2": (0.002, "queue_size", 0.5),
-    "mocov3": (0.002, "temperature", 0.5),
-    "byol": (0.008, "tau", 1.0),
-    "dino": (0.032, "tau_t", 1.0),
-    "swav": (0.008, "temperature", 2.0),
-    "barlow": (0.008, "lambda_", 0.5),
-    "vicreg": (0.002, "cov_weight", 2.0),
-    "vibcreg": (0.032, "cov_weight", 2.0),
-    "nnclr": (0.032, "temperature", 2.0),
-    "all4one": (0.002, "temperature", 2.0),
-    "dcl": (0.032, "temperature", 0.5),
-    "simclr-ft": (0.008, "temperature", 2.0),
-    "mocov2-ft": (0.002, "queue_size", 0.5),
-    "supcon": (0.002, "temperature", 0.5),
-    "clgan": (0.008, "temperature", 1.0),
-    # the arms around SimCLR, found by the same search; their tries are not recorded yet
-    "simclr-aug": (0.008, "temperature", 1.0),
-    "adainf-simclr": (0.032, "temperature", 1.0),
-    "clsp-simclr": (0.008, "temperature", 1.0),
-    "clsp-simclr cut-and-paste": (0.008, "temperature", 1.0),
-    "clsp-simclr blurred": (0.008, "temperature", 1.0),
-    "clsp-simclr retrieved": (0.008, "temperature", 1.0),
-    "clsp-simclr oracle": (0.008, "temperature", 1.0),
-}

@@ -60,7 +60,7 @@ def test_equals_the_slow_way(frozen):
     images, labels = data(70, 0)
     settings = {"epochs": 6, "milestones": (3, 5), "batch": 16, "seed": 3}
     layer = slow(frozen, images, labels, **settings)
-    weight, bias = linear.released(frozen(images), frozen(images, flip=True), labels, **settings)
+    weight, bias = linear.sgd(frozen(images), frozen(images, flip=True), labels, **settings)
     assert same_numbers(weight, layer.weight.data) and same_numbers(bias, layer.bias.data)
 
 
@@ -112,7 +112,7 @@ def test_an_untrained_network_is_not_better_by_its_neighbours_than_by_a_fitted_l
 
 def test_a_longer_fit_finds_the_same_layer(random_features):
     plain, flipped, y, z, truth = random_features
-    usual, longer = (linear.converged(plain, flipped, y, tolerance=tolerance) for tolerance in (1e-4, 1e-5))
+    usual, longer = (linear.lbfgs(plain, flipped, y, tolerance=tolerance) for tolerance in (1e-4, 1e-5))
     logits, further = (z @ weight.T + bias for weight, bias in (usual, longer))
     assert linear.accuracy(logits, truth) == pytest.approx(linear.accuracy(further, truth), abs=0.003)
     torch.testing.assert_close(logits.softmax(1), further.softmax(1), atol=0.02, rtol=0)
@@ -135,7 +135,7 @@ def test_the_converged_layer_is_scikit_learns():
 
 @pytest.mark.parametrize(("n", "way"), [(linear.ENOUGH - 1, "converged"), (linear.ENOUGH, "released")])
 def test_the_number_of_images_decides_which_protocol_is_used_and_named(n, way, monkeypatch):
-    monkeypatch.setattr(linear, "released", lambda *a, **o: "released")
-    monkeypatch.setattr(linear, "converged", lambda *a, **o: "converged")
+    monkeypatch.setattr(linear, "sgd", lambda *a, **o: "released")
+    monkeypatch.setattr(linear, "lbfgs", lambda *a, **o: "converged")
     assert linear.fit(torch.zeros(n, 1), torch.zeros(n, 1), torch.zeros(n)) == way
     assert linear.protocol(n).startswith(way)

@@ -1,6 +1,7 @@
 """The arms are the methods they say, take equal steps, and their claims are differences over seeds."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import pandas as pd
 import pytest
@@ -13,21 +14,25 @@ from synpos_lib.data import catalog
 from synpos_lib.data.images import images_fingerprint, take
 from synpos_lib.evaluate import robustness
 from synpos_lib.experiments import collapses, differences, mixdiff
+from synpos_lib.methods import short
 from synpos_lib.results import evaluations, tables
 from synpos_lib.train.pretrain import Config
 
-WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, searched=True)
+WIDE = mixdiff.Training({"hidden": 16, "out": 8, "tau_t": 0.04}, warmup=0.5, short=True)
 
 
 @pytest.fixture
-def small(tmp_path) -> mixdiff.Study:
+def small(tmp_path) -> Iterator[mixdiff.Study]:
     """Forty images, and black variations of them."""
     train = catalog.load("scenes", "train", n=40)
     clean = catalog.load("scenes", "test", n=20)
     sets = {"clean": lambda: clean, "+fog-1": lambda: clean}
     black = torch.zeros(40, 1, 3, 32, 32, dtype=torch.uint8)
     config = Config(encoder="small", epochs=2, batch=8, optimizer="adamw", views=mixdiff.PLAIN)
-    return mixdiff.Study(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
+    with pytest.MonkeyPatch.context() as patch:  # whatever a search has chosen
+        for name, knob in (("simclr", "temperature"), ("dino", "tau_t")):
+            patch.setitem(short.CHOICES, name, (2e-3, knob, 1.0))
+        yield mixdiff.Study(tmp_path, train, black, config, {"simclr": 1e-3, "dino": 5e-4}, sets, WIDE)
 
 
 def test_each_arm_is_an_ordinary_run_of_its_method(small):
@@ -51,7 +56,7 @@ def test_a_recipe_gives_each_method_what_it_has(small):
 def test_a_method_has_the_rate_that_was_searched_unless_one_is_given(small):
     small.rates = {}
     found = read_run(small.runs / small.answers("Mix", "simclr", seed=0).run[0]).config
-    rate, changes = methods.searched("simclr", width=128, images=40, batch=8, steps=10)
+    rate, changes = short.settings("simclr", width=128, images=40, batch=8, steps=10)
     assert found["learning_rate"] == rate and found["hyperparameters"] == changes | {"hidden": 16, "out": 8}
 
 
@@ -72,7 +77,7 @@ def test_fewer_images_take_as_many_steps(small):
     rows = torch.arange(0, 40, 2)
     part = take(small.images, rows)
     found = small.answers("Mix", "simclr", seed=0, variant="half", images=part, variations=small.variations[rows])
-    assert read_run(small.runs / found.run[0]).config["epochs"] == 4
+    assert read_run(small.runs / found.run[0]).config["epochs"] * (20 // 8) == 2 * (40 // 8)
 
 
 def test_all_mixed_none_mixed_and_some_mixed_pairs_differ_by_their_ratio(small):
@@ -105,7 +110,10 @@ def test_each_study_has_runs_of_its_own_beside_the_usual_ones(small):
     assert table[table.variant != "aug"].run.is_unique
     folders = table.groupby("variant").run.last()
     other, half = (read_run(small.runs / folders[variant]).config for variant in ("2-steps", "share-0.5"))
-    assert half["epochs"] == 2 * other["epochs"] and half["images"] != other["images"] == small.images.fingerprint
+    assert (
+        half["epochs"] * (20 // 8) == other["epochs"] * (40 // 8)
+        and half["images"] != other["images"] == small.images.fingerprint
+    )
     assert other["positives"] == images_fingerprint(white) != half["positives"]
 
 

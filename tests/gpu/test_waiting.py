@@ -107,7 +107,7 @@ def test_the_last_questions_are_answered_on_the_card():
     labels, rows = torch.arange(40) % 4, slice(0, 20)
     with PretendCard():
         z = torch.rand(40, 8, device=CUDA)
-        weight, bias = linear.released(z[rows], z[rows], labels[rows], epochs=2, batch=8)
+        weight, bias = linear.sgd(z[rows], z[rows], labels[rows], epochs=2, batch=8)
         assert weight.device == bias.device == CUDA
         with pytest.raises(DataDependentOutputException):  # at its end, where the hits are counted
             knn_accuracy(z[rows], labels[rows], z, labels)

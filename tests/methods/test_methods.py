@@ -11,6 +11,7 @@ from torch import nn
 
 from synpos_lib import methods
 from synpos_lib.core.errors import Problem
+from synpos_lib.methods import short
 from synpos_lib.methods.adainf import inflate
 from synpos_lib.methods.barlow_twins import redundancy
 from synpos_lib.methods.clsp import CLSP, pull
@@ -281,13 +282,11 @@ def test_clgan_plays_a_min_max_game():
 
 def test_a_short_training_of_a_small_encoder_has_small_heads_short_queues_few_prototypes_and_a_short_memory():
     sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
-    fit = {name: methods.fitted(name, **sizes) for name in METHODS}
+    fit = {name: short.sizes(name, **sizes) for name in METHODS}
     assert fit["simclr"] == fit["mixdiff-simclr"] == {"hidden": 512, "out": 128}  # 4096 and 256, by 64 / 512
     assert fit["barlow"] == {"hidden": 256, "out": 256}
     assert fit["clsp-simclr"] == fit["simclr-aug"] == fit["simclr"]
-    assert (
-        fit["mocov2"]["queue_size"] == 187 and methods.fitted("mocov2", **sizes | {"images": 100})["queue_size"] == 64
-    )
+    assert fit["mocov2"]["queue_size"] == 187 and short.sizes("mocov2", **sizes | {"images": 100})["queue_size"] == 64
     assert fit["mocov2"]["tau"] == (1 - 30 / 900, 0.999) and fit["byol"]["tau"] == (1 - 30 / 900, 1.0)
     assert fit["nnclr"]["queue_size"] == 1_500
     assert fit["dino"]["prototypes"] == 123 and fit["swav"]["prototypes"] == 90
@@ -297,22 +296,22 @@ def test_a_short_training_of_a_small_encoder_has_small_heads_short_queues_few_pr
 
 def test_a_training_of_the_papers_size_changes_nothing():
     for name in METHODS:
-        changed = methods.fitted(name, width=512, images=1_281_167, batch=256, steps=200_000)
+        changed = short.sizes(name, width=512, images=1_281_167, batch=256, steps=200_000)
         assert {key: methods.hyperparameters(name)[key] for key in changed} == changed
 
 
 def test_an_arm_trains_by_its_own_search_else_by_that_of_the_method_inside(monkeypatch):
     sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
-    found = {
+    rows = {
         "simclr": (5e-4, "temperature", 0.5),
         "clsp-simclr": (1e-3, "temperature", 1.0),
         "clsp-simclr oracle": (4e-3, "temperature", 2.0),
         "byol": (1e-3, "tau", 2.0),
     }
-    monkeypatch.setattr("synpos_lib.methods.table.SEARCHED", found)
+    monkeypatch.setattr("synpos_lib.methods.short.CHOICES", rows)
 
     def settings(name, kind=""):
-        rate, changed = methods.searched(name, kind, **sizes)
+        rate, changed = short.settings(name, kind, **sizes)
         return rate, changed.get("temperature", 0.2)
 
     assert settings("simclr") == settings("simclr", "weak") == settings("mixdiff-simclr") == (5e-4, 0.1)
@@ -320,7 +319,7 @@ def test_an_arm_trains_by_its_own_search_else_by_that_of_the_method_inside(monke
         settings("clsp-simclr") == settings("clsp-simclr", "retrieved") == settings("clsp-simclr-noaug") == (1e-3, 0.2)
     )
     assert settings("clsp-simclr", "oracle") == (4e-3, 0.4)
-    start, end = methods.searched("clsp-byol", **sizes)[1]["tau"]
+    start, end = short.settings("clsp-byol", **sizes)[1]["tau"]
     assert 1 / (1 - start) == pytest.approx(60) and end == 1.0  # twice the thirtieth of 900 steps
 
 
@@ -366,7 +365,7 @@ def test_every_method_says_how_it_differs():
 
     folder = pathlib.Path(methods.__file__).parent
     for path in folder.glob("*.py"):
-        if path.stem not in ("__init__", "parts", "table"):
+        if path.stem not in ("__init__", "parts", "short", "table"):
             text = importlib.import_module(f"synpos_lib.methods.{path.stem}").__doc__
             assert "https://arxiv.org/abs/" in text and "Differs from the reference in" in text, path.stem
 

@@ -1,0 +1,87 @@
+"""Settings for a short training of a small encoder on few images, with AdamW: sizes by a rule, the rest by a search.
+
+    rate, hyperparameters = short.settings("clsp-simclr", "oracle", width=64, images=1500, batch=64, steps=900)
+
+No training depends on this file: what it says becomes part of the training's configuration.
+"""
+
+import re
+from typing import Any
+
+from synpos_lib.methods import hyperparameters, recipe
+
+# What notebook 06b has chosen: the learning rate, the knob, and the factor on the knob's own value.
+CHOICES: dict[str, tuple[float, str, float]] = {
+    "simclr": (0.032, "temperature", 2.0),
+    "mocov2": (0.002, "queue_size", 0.5),
+    "mocov3": (0.002, "temperature", 0.5),
+    "byol": (0.008, "tau", 1.0),
+    "dino": (0.032, "tau_t", 1.0),
+    "swav": (0.008, "temperature", 2.0),
+    "barlow": (0.008, "lambda_", 0.5),
+    "vicreg": (0.002, "cov_weight", 2.0),
+    "vibcreg": (0.032, "cov_weight", 2.0),
+    "nnclr": (0.032, "temperature", 2.0),
+    "all4one": (0.002, "temperature", 2.0),
+    "dcl": (0.032, "temperature", 0.5),
+    "simclr-ft": (0.008, "temperature", 2.0),
+    "mocov2-ft": (0.002, "queue_size", 0.5),
+    "supcon": (0.002, "temperature", 0.5),
+    "clgan": (0.008, "temperature", 1.0),
+    # the arms around SimCLR, found by the same search; their tries are not recorded yet
+    "simclr-aug": (0.008, "temperature", 1.0),
+    "adainf-simclr": (0.032, "temperature", 1.0),
+    "clsp-simclr": (0.008, "temperature", 1.0),
+    "clsp-simclr cut-and-paste": (0.008, "temperature", 1.0),
+    "clsp-simclr blurred": (0.008, "temperature", 1.0),
+    "clsp-simclr retrieved": (0.008, "temperature", 1.0),
+    "clsp-simclr oracle": (0.008, "temperature", 1.0),
+}
+
+
+def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict[str, Any]:
+    """The hyperparameters that the papers set for a large encoder, many images or a long training, in proportion.
+
+    Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
+    least. A queue of negatives holds an eighth of the images, since in a longer one an image soon meets itself; one of
+    neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
+    momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
+    """
+    own = hyperparameters(name)
+    changes: dict[str, Any] = {}
+    for layer in ("hidden", "predictor_hidden", "out"):
+        if layer in own:
+            changes[layer] = min(own[layer], max(128, own[layer] * width // 512))
+    if "queue_size" in own:
+        share = images if recipe(name).family == "neighbours" else images // 8
+        changes["queue_size"] = min(own["queue_size"], max(batch, share))
+    if "prototypes" in own:
+        changes["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
+    if "tau" in own:
+        changes["tau"] = (min(own["tau"][0], max(0.0, 1 - 30 / steps)), own["tau"][1])
+    return changes
+
+
+def turn(name: str, changes: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
+    """The changes with one more: a hyperparameter multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
+    value = (hyperparameters(name) | changes)[knob]
+    product = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else type(value)(factor * value)
+    return changes | ({} if factor == 1 else {knob: product})
+
+
+def inner(name: str) -> str:
+    """The method itself, without what is put around it."""
+    return re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)
+
+
+def settings(
+    name: str, kind: str = "", *, width: int, images: int, batch: int, steps: int
+) -> tuple[float, dict[str, Any]]:
+    """The learning rate and the changes to the hyperparameters; see `sizes` for what they follow from.
+
+    They are those of the method with this kind of positives, else with synthetic ones, else of the method itself.
+    """
+    rows = (f"{name} {kind}", name, name.removesuffix("-noaug"), inner(name))
+    changes = sizes(name, width=width, images=images, batch=batch, steps=steps)
+    rate, knob, factor = next(CHOICES[row] for row in rows if row in CHOICES)
+    return rate, turn(name, changes, knob, factor)
