@@ -3,10 +3,11 @@
     tries = Search(runs, train, val, config).tries("barlow")
     tries = Search(runs, train, val, config).tries("clsp-simclr cut-and-paste", positives)
 
-Five trainings for each row: three learning rates with the method's knob as it is, then half and twice the knob at the
-best rate. A method with positives is a row of its own, and so is each kind of positives: at the settings that suit
-SimCLR by itself, a pull may keep a network from ever getting under way, even with perfect positives. What was found is
-kept in `methods.short.CHOICES`, which notebook 07 trains by. Nothing here sees a test image.
+Eight trainings for each row. The first has a usual learning rate and the method's own knob; each further one takes a
+step from the best so far: four times or a quarter of its rate, twice or half its knob. A method with positives is a row
+of its own, and so is each kind of positives: at the settings that suit SimCLR by itself, a pull may keep a network from
+ever getting under way, even with perfect positives. What was found is kept in `methods.short.CHOICES`, which notebook
+07 trains by. Nothing here sees a test image.
 """
 
 from dataclasses import dataclass, replace
@@ -22,16 +23,14 @@ from synpos_lib.data.images import Images
 from synpos_lib.evaluate.probes import knn_probe
 from synpos_lib.experiments import quiet, scale
 from synpos_lib.methods import short
-from synpos_lib.train.pretrain import Config, pretrain
+from synpos_lib.train.pretrain import Config, Diverged, pretrain
 
-RATES = (2e-3, 8e-3, 3.2e-2)  # of AdamW
-FACTORS = (0.5, 2.0)  # on the knob
+TRIES = 8
+START = (8e-3, 1.0)  # the learning rate of AdamW, and a factor on the knob
 KNOBS = {
-    **dict.fromkeys(("mocov2", "mocov2-ft"), "queue_size"),
     **dict.fromkeys(("vicreg", "vibcreg"), "cov_weight"),
     **{"byol": "tau", "dino": "tau_t", "barlow": "lambda_"},
 }
-
 
 KINDS = ("cut-and-paste", "blurred", "retrieved", "oracle")  # of positives, beside the synthetic ones
 PAIRED = ("simclr-aug", "adainf-simclr", "clsp-simclr", *(f"clsp-simclr {kind}" for kind in KINDS))
@@ -68,20 +67,35 @@ class Search:
 
     def tries(self, row: str, positives: Tensor | None = None) -> pd.DataFrame:
         """For each try of a row: learning_rate, knob, factor, knn on validation images, run, and which is chosen."""
-        rows = [self._try(row, rate, 1.0, positives) for rate in RATES]
-        best = max(rows, key=lambda done: done["knn"])["learning_rate"]
-        rows += [self._try(row, best, factor, positives) for factor in FACTORS]
-        table = pd.DataFrame(rows)
+        done = {START: self._try(row, START, positives)}
+        while len(done) < TRIES:
+            point = further({point: each["knn"] for point, each in done.items()})
+            done[point] = self._try(row, point, positives)
+        table = pd.DataFrame(done.values())
         return table.assign(chosen=table.index == table.knn.idxmax())
 
-    def _try(self, row: str, rate: float, factor: float, positives: Tensor | None) -> dict:
-        method, name = row.split()[0], knob(row)
+    def _try(self, row: str, point: tuple[float, float], positives: Tensor | None) -> dict:
+        (rate, factor), method, name = point, row.split()[0], knob(row)
         sizes = short.sizes(method, **scale(self.config, len(self.images)))
         changes = short.turn(method, sizes, name, factor)
         config = replace(self.config, method=method, learning_rate=rate, hyperparameters=changes)
         folder = self.runs / safe_name(f"search-{self.images.name}-{row.replace(' ', '-')}-{rate:g}-{name}x{factor:g}")
-        with quiet():
-            run = pretrain(folder, config, self.images, positives, probe=knn_probe(self.images, self.val))
-        assert run is not None  # one process
-        measures = {key: run.results[key] for key in ("knn", "rank", "seconds")}
-        return {"method": row, "learning_rate": rate, "knob": name, "factor": factor, **measures, "run": run.name}
+        try:
+            with quiet():
+                run = pretrain(folder, config, self.images, positives, probe=knn_probe(self.images, self.val))
+            assert run is not None  # one process
+            measures = {key: run.results[key] for key in ("knn", "rank", "seconds")}
+        except Diverged:
+            measures = {"knn": 0.0, "rank": 0.0, "seconds": 0.0}
+        return {"method": row, "learning_rate": rate, "knob": name, "factor": factor, **measures, "run": folder.name}
+
+
+def neighbours(rate: float, factor: float) -> list[tuple[float, float]]:
+    """One step from here: in the rate, then in the knob."""
+    return [(4 * rate, factor), (rate / 4, factor), (rate, 2 * factor), (rate, factor / 2)]
+
+
+def further(done: dict[tuple[float, float], float]) -> tuple[float, float]:
+    """The next try: the first neighbour not yet tried of the best try that has one."""
+    best_first = sorted(done, key=lambda point: -done[point])
+    return next(near for point in best_first for near in neighbours(*point) if near not in done)

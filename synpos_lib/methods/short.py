@@ -43,8 +43,8 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
     """The hyperparameters that the papers set for a large encoder, many images or a long training, in proportion.
 
     Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
-    least. A queue of negatives holds an eighth of the images, since in a longer one an image soon meets itself; one of
-    neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
+    least. A queue of negatives holds a sixteenth of the images, since in a longer one an image soon meets itself; one
+    of neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
     momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
     """
     own = hyperparameters(name)
@@ -53,7 +53,7 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
         if layer in own:
             changes[layer] = min(own[layer], max(128, own[layer] * width // 512))
     if "queue_size" in own:
-        share = images if recipe(name).family == "neighbours" else images // 8
+        share = images if recipe(name).family == "neighbours" else images // 16
         changes["queue_size"] = min(own["queue_size"], max(batch, share))
     if "prototypes" in own:
         changes["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))

@@ -37,6 +37,10 @@ Probe = Callable[[Frozen], Mapping[str, float | str]]  # measures of an encoder;
 OnEpoch = Callable[[list[dict]], None]  # receives the metrics of all epochs so far
 
 
+class Diverged(Problem):
+    """The loss is no longer a finite number."""
+
+
 @dataclass(frozen=True)
 class Config:
     """What sets a run apart; None stands for the value in the method's recipe."""
@@ -285,7 +289,7 @@ class Training:
             return
         step = int((~losses.isfinite()).nonzero()[0])
         saved = epoch // self.config.save_every * self.config.save_every
-        raise Problem(
+        raise Diverged(
             f"the loss became {losses[step].item()} at step {step + 1} of epoch {epoch + 1} (learning rate "
             f"{self.optimizer.param_groups[0]['lr']:.3g}): lower learning_rate or lengthen warmup; "
             + (f"the last good checkpoint, epoch {saved}, is in {run.folder}" if saved else "nothing was saved yet")
