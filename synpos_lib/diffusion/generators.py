@@ -43,7 +43,9 @@ class BottleneckMixing:
 
     def generate(self, anchors: Tensor, k: int, seed: int) -> Tensor:
         """k candidates for each anchor."""
-        return in_parts(self.unet, anchors, k, seed, self.options, lambda images, rows: {"anchors": images})
+        return in_parts(
+            self.unet, anchors, k, seed, self.options, lambda images, rows: {"n": len(rows), "anchors": images[::k]}
+        )
 
 
 class NoiseAndDenoise:

@@ -9,7 +9,8 @@ With labels, every prediction is guided (Ho & Salimans 2022, https://arxiv.org/a
 which is the same for v as for the noise. Guidance 0 follows the label as the data do; the "guidance scale" of
 diffusers is 1 + guidance. Skips come from the sample alone. The defaults are those of the released
 command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1,
-w 0.1, the anchor noised afresh at every step, x0 not clipped before the end.
+w 0.1, the anchor noised afresh at every step, x0 not clipped before the end. Differs from it in: several images of one
+anchor share its noise at a step, and so one pass of the encoder; each by itself is drawn as if it were alone.
 """
 
 from collections.abc import Collection
@@ -58,7 +59,7 @@ def sample(
     unet: UNet,
     n: int | None = None,  # images; None: one for each anchor, start or label
     *,
-    anchors: Tensor | None = None,  # (n, 3, H, W) in [-1, 1]; without anchors images are sampled freely
+    anchors: Tensor | None = None,  # (n / k, 3, H, W) in [-1, 1], each for k images in a row; None: sampled freely
     w: float = 0.1,  # share of the sample's own feature; 1 = the anchor is ignored
     blocks: Collection[str] = ("mid",),  # whose output is mixed
     window: tuple[int, int] = (0, T),  # mixed at timesteps window[0] <= t < window[1]
@@ -90,6 +91,7 @@ def sample(
         h_anchor = {}
         if anchors is not None and w < 1 and window[0] <= t < window[1]:
             h_anchor = anchor_features(unet, anchors, int(anchor_time * t), blocks, anchor_rng)
+            h_anchor = {name: h.repeat_interleave(n // len(anchors), 0) for name, h in h_anchor.items()}
         now = torch.full((1,), t, device=device)  # one for all: so is its embedding
         with features(unet, h_anchor, edit=lambda name, h: mix(h, h_anchor[name], w)):
             prediction = unet(x, now, labels).float()
@@ -115,6 +117,8 @@ def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, gu
             raise Problem(f"{name} must lie in [0, 1], not {share}")
     if anchors is not None and anchors.shape[1:] != (3, size, size):
         raise Problem(f"anchors must have the shape (n, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
+    if anchors is not None and n % len(anchors):
+        raise Problem(f"{n} images cannot be shared out evenly among {len(anchors)} anchors: ask for a multiple")
     if guidance and labels is None:
         raise Problem(f"a guidance of {guidance} needs labels to guide towards: pass labels, or leave it at 0")
     if labels is not None:

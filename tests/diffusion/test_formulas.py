@@ -12,7 +12,7 @@ from nearly import same_images
 
 from synpos_lib.core import runtime
 from synpos_lib.core.processes import processes
-from synpos_lib.diffusion import features, generators, model, schedule, training
+from synpos_lib.diffusion import features, generators, model, sampling, schedule, training
 from synpos_lib.diffusion.sampling import sample
 from synpos_lib.diffusion.unet import UNet
 
@@ -32,6 +32,24 @@ def test_candidates_follow_their_anchor():
     one, two = (mixing.generate(a, 4, 0) for a in (anchors, changed))
     same = [[same_images(*pair) for pair in zip(*rows, strict=True)] for rows in zip(one, two, strict=True)]
     assert same == [[True] * 4, [False] * 4, [True] * 4]
+
+
+def test_candidates_of_one_anchor_share_its_pass_and_nothing_else(monkeypatch):
+    """Several images for each anchor are what one would get from the anchor repeated, with the same noise."""
+    anchors = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    real, passes = sampling.anchor_features, []
+
+    def for_each(unet, images, t, blocks, rng):  # one pass for each image, with the noise of the shared one
+        passes.append(len(images))
+        once = images[::4] if len(images) == 12 else images
+        return {name: h.repeat_interleave(len(images) // 3, 0) for name, h in real(unet, once, t, blocks, rng).items()}
+
+    monkeypatch.setattr(sampling, "anchor_features", for_each)
+    shared = sample(network(), 12, anchors=anchors, steps=5)
+    repeated = sample(network(), anchors=anchors.repeat_interleave(4, 0), steps=5)
+    assert passes == [3] * 5 + [12] * 5
+    torch.testing.assert_close(shared, repeated, atol=0.02, rtol=0.02)
+    assert (shared[0] - shared[1]).abs().max() > 0.1  # yet no two are the same
 
 
 def test_batches_have_noise_of_their_own(monkeypatch):
