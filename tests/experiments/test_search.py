@@ -1,5 +1,6 @@
-"""Five tries for every method, decided by validation images alone, and the library trains by what was recorded."""
+"""Eight tries for every row, decided by validation images alone, and the library trains by what was recorded."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from synpos_lib.data.images import images_fingerprint
 from synpos_lib.experiments import search
 from synpos_lib.lab import recorded
 from synpos_lib.methods.short import CHOICES
+from synpos_lib.train import pretrain
 from synpos_lib.train.pretrain import Config
 
 CONFIG = Config(encoder="tiny", epochs=1, batch=8, optimizer="adamw", views=("vicreg", "vicreg"), seed=5)
@@ -22,16 +24,49 @@ def study(folder, split="val", n=30):
     return search.Search(folder, catalog.load("scenes", "train", n=40), catalog.load("scenes", split, n=n), CONFIG)
 
 
-def test_each_rate_is_tried_and_then_the_knob_at_the_best_rate(tmp_path):
+def test_each_try_is_a_step_from_the_best_so_far_that_has_one_left(tmp_path):
     table = study(tmp_path).tries("barlow")
-    assert list(table.learning_rate[:3]) == list(search.RATES) and set(table.factor[:3]) == {1.0}
-    first = table[:3].set_index("learning_rate").knn
-    assert set(table.learning_rate[3:]) == {first.idxmax()} and set(table.factor[3:]) == set(search.FACTORS)
+    tries = list(zip(table.learning_rate, table.factor, table.knn, strict=True))
+    assert len(tries) == search.TRIES and tries[0][:2] == search.START
+    for i, (rate, factor, _) in enumerate(tries[1:], start=1):
+        reached = {(r * by, f) for r, f, _ in tries[:i] for by in (4, 1 / 4)}
+        reached |= {(r, f * by) for r, f, _ in tries[:i] for by in (2, 1 / 2)}
+        assert (rate, factor) in reached - {(r, f) for r, f, _ in tries[:i]}
     tried = [read_run(tmp_path / name) for name in table.run]
     assert [run.results["knn"] for run in tried] == list(table.knn)
-    lambdas = [run.config["hyperparameters"].get("lambda_") for run in tried]
-    assert lambdas == [None, None, None, 0.0051 / 2, 0.0051 * 2]
+    lambdas = [run.config["hyperparameters"].get("lambda_", 0.0051) for run in tried]
+    assert lambdas == pytest.approx([0.0051 * factor for factor in table.factor])
     assert list(table.index[table.chosen]) == [list(table.knn).index(max(table.knn))]
+
+
+def climb(height, tries=search.TRIES):
+    """The places that a search visits on a landscape, in order."""
+    done = {search.START: height(*search.START)}
+    while len(done) < tries:
+        point = search.further(done)
+        done[point] = height(*point)
+    return list(done)
+
+
+def test_the_walk_finds_a_top_that_three_rates_would_miss():
+    def height(rate, factor):  # best at rate 0.128 and twice the knob
+        return -abs(math.log(rate / 0.128, 4)) - abs(math.log2(factor / 2))
+
+    assert (0.128, 2.0) in climb(height)
+    assert climb(lambda rate, factor: 0.0)[:5] == [search.START, *search.neighbours(*search.START)]  # on level ground
+
+
+def test_a_training_that_diverges_is_a_try_of_no_worth(tmp_path, monkeypatch):
+    def break_down(folder, config, *rest, **more):
+        if config.learning_rate > search.START[0]:
+            raise pretrain.Diverged("the loss became nan")
+        return real(folder, config, *rest, **more)
+
+    real = pretrain.pretrain
+    monkeypatch.setattr(search, "pretrain", break_down)
+    table = study(tmp_path).tries("simclr")
+    assert list(table.knn == 0) == list(table.learning_rate > search.START[0]) and (table.knn == 0).any()
+    assert not table.chosen[table.knn == 0].any()
 
 
 def test_only_validation_images_decide(tmp_path):
@@ -73,8 +108,8 @@ def test_every_row_is_a_method_with_a_knob_and_the_kind_of_positives_that_it_nee
 
 def test_the_library_trains_by_what_the_recorded_search_found():
     tries = recorded.load("06b_search.tries")
-    assert set(tries.method) == set(ROWS) - set(search.PAIRED)  # the arms around SimCLR are not recorded yet
-    assert set(tries.groupby("method").size()) == {len(search.RATES) + len(search.FACTORS)}
+    assert set(tries.method) == set(ROWS)
+    assert set(tries.groupby("method").size()) == {search.TRIES}
     for name, rows in tries.groupby("method"):
         best = rows.loc[rows.knn.idxmax()]
         assert (best.learning_rate, best.knob, best.factor) == CHOICES[name]
@@ -84,7 +119,7 @@ def test_a_row_with_positives_learns_from_them(tmp_path):
     tries = study(tmp_path)
     store = tries.images.images.flip(2)[:, None]
     run = read_run(tmp_path / tries.tries("clsp-simclr oracle", store).run[0])
-    assert run.name == "search-scenes-clsp-simclr-oracle-0.002-temperaturex1"
+    assert run.name == "search-scenes-clsp-simclr-oracle-0.008-temperaturex1"
     assert run.config["method"] == "clsp-simclr" and run.config["positives"] == images_fingerprint(store)
 
 
