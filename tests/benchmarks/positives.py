@@ -2,8 +2,8 @@
 
 The released way: fp32, DDIM 100 steps, and at every step an encoder pass of the sample, one of the anchor and a
 decoder pass, for every candidate. Ours exact: the same sampler and steps; bf16 where the processor has it, one pass of
-the anchor's encoder for all its candidates. Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and look as real, within noise. Ours
-by default: with 10. The ratios are the last line, as JSON.
+the anchor's encoder for all its candidates. Ours fast: DPM-Solver++ with 20 steps, whose positives keep as much and
+look as real, within noise. Ours by default: with 10. The ratios are the last line, as JSON.
 
 `--quality N` asks instead how few steps do: what is kept of N validation anchors, and the kernel distance of their
 positives to real images (mean and standard deviation over its subsets), for two samplers and several steps.
