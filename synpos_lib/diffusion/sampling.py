@@ -10,7 +10,8 @@ which is the same for v as for the noise. Guidance 0 follows the label as the da
 diffusers is 1 + guidance. Skips come from the sample alone. The defaults are those of the released
 command (https://github.com/dewenzeng/clsp): DDIM with 100 steps at times linspace(-1, T - 1, steps + 1), eta 0.1,
 w 0.1, the anchor noised afresh at every step, x0 not clipped before the end. Differs from it in: several images of one
-anchor share its noise at a step, and so one pass of the encoder; each by itself is drawn as if it were alone.
+anchor share its noise at a step, and so one pass of the encoder. Each by itself is drawn as if it were alone; together
+they differ as much as with noise of their own (`tests/benchmarks/positives.py --quality`).
 """
 
 from collections.abc import Collection
@@ -77,7 +78,7 @@ def sample(
     """Images in [-1, 1], (n, 3, H, W)."""
     size, device = unet.config.image_size, next(unet.parameters()).device
     if n is None:
-        n = next(len(each) for each in (start, anchors, labels) if each is not None)
+        n = next(len(each) for each in (start, labels, anchors) if each is not None)
     _check(unet, n, anchors, labels, guidance, w=w, anchor_time=anchor_time)
     if not 0 < strength <= 1:
         raise Problem(f"strength must lie above 0 and be at most 1, not {strength}")
@@ -116,8 +117,8 @@ def _check(unet: UNet, n: int, anchors: Tensor | None, labels: Tensor | None, gu
         if not 0 <= share <= 1:
             raise Problem(f"{name} must lie in [0, 1], not {share}")
     if anchors is not None and anchors.shape[1:] != (3, size, size):
-        raise Problem(f"anchors must have the shape (n, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
-    if anchors is not None and n % len(anchors):
+        raise Problem(f"anchors must have the shape (number, 3, {size}, {size}), and these have {tuple(anchors.shape)}")
+    if anchors is not None and (not len(anchors) or n % len(anchors)):
         raise Problem(f"{n} images cannot be shared out evenly among {len(anchors)} anchors: ask for a multiple")
     if guidance and labels is None:
         raise Problem(f"a guidance of {guidance} needs labels to guide towards: pass labels, or leave it at 0")

@@ -27,7 +27,7 @@ from torch import Tensor
 from synpos_lib.core import runtime
 
 ENOUGH = 10_000  # images for the released protocol, which then has at least 4,000 steps
-LAMBDA = 3e-4  # of the minimum: chosen on validation images of the embedded data, in notebook 06b
+LAMBDA = 3e-4  # of the minimum, chosen in notebook 06b: the best for two networks on validation images
 
 
 def protocol(n: int) -> str:
@@ -81,7 +81,7 @@ def sgd(
 def lbfgs(
     plain: Tensor, flipped: Tensor, labels: Tensor, *, lambda_: float = LAMBDA, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
-    """The minimum: features (N, D) of the images, plain and flipped -> weight (C, D), bias (C,)."""
+    """The minimum above: features (N, D) of the images, plain and flipped -> weight (C, D), bias (C,)."""
     z, labels = torch.cat([plain, flipped]).double(), torch.cat([labels, labels])
     mean, size = scale(z)
     start = z.new_zeros(int(labels.max()) + 1, 1 + z.shape[1])
@@ -118,11 +118,12 @@ def minimum(z: Tensor, labels: Tensor, lambda_: float, start: Tensor, *, toleran
         return value.item(), slope.flatten().cpu().numpy()
 
     begin = torch.cat([start[:, :-1] @ (axes * curvature), start[:, -1:]], 1)  # axes times its own transpose inverts
-    settings = {"gtol": tolerance, "maxiter": 1000}
+    settings = {"gtol": tolerance, "ftol": 0.0, "maxiter": 1000}
     with _one_thread():
         end = optimize.minimize(objective, begin.flatten().cpu().numpy(), jac=True, method="L-BFGS-B", options=settings)
     if not end.success:
-        warnings.warn(f"a linear layer is not quite at its minimum for lambda {lambda_:g}: {end.message}", stacklevel=2)
+        words = f"a linear layer is not at its minimum for lambda {lambda_:g} ({end.message}): raise lambda"
+        warnings.warn(words, stacklevel=2)
     layer = torch.from_numpy(end.x).to(z).view_as(start)
     return torch.cat([layer[:, :-1] @ axes.T, layer[:, -1:]], 1)
 

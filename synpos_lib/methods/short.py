@@ -13,7 +13,7 @@ from synpos_lib.methods import hyperparameters, recipe
 # What notebook 06b has chosen: the learning rate, the knob, and the factor on the knob's own value.
 CHOICES: dict[str, tuple[float, str, float]] = {
     "simclr": (0.032, "temperature", 2.0),
-    "mocov2": (0.002, "queue_size", 0.5),
+    "mocov2": (0.002, "temperature", 1.0),
     "mocov3": (0.002, "temperature", 0.5),
     "byol": (0.008, "tau", 1.0),
     "dino": (0.032, "tau_t", 1.0),
@@ -25,7 +25,7 @@ CHOICES: dict[str, tuple[float, str, float]] = {
     "all4one": (0.002, "temperature", 2.0),
     "dcl": (0.032, "temperature", 0.5),
     "simclr-ft": (0.008, "temperature", 2.0),
-    "mocov2-ft": (0.002, "queue_size", 0.5),
+    "mocov2-ft": (0.002, "temperature", 1.0),
     "supcon": (0.002, "temperature", 0.5),
     "clgan": (0.008, "temperature", 1.0),
     # the arms around SimCLR, found by the same search; their tries are not recorded yet
@@ -65,7 +65,10 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
 def turn(name: str, changes: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
     """The changes with one more: a hyperparameter multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
     value = (hyperparameters(name) | changes)[knob]
-    product = (1 - (1 - value[0]) / factor, value[1]) if knob == "tau" else type(value)(factor * value)
+    if knob == "tau":
+        product: Any = (max(0.0, 1 - (1 - value[0]) / factor), value[1])
+    else:
+        product = type(value)(factor * value)
     return changes | ({} if factor == 1 else {knob: product})
 
 

@@ -6,7 +6,8 @@ the anchor's encoder for all its candidates. Ours fast: DPM-Solver++ with 20 ste
 look as real, within noise. Ours by default: with 10. The ratios are the last line, as JSON.
 
 `--quality N` asks instead how few steps do: what is kept of N validation anchors, and the kernel distance of their
-positives to real images (mean and standard deviation over its subsets), for two samplers and several steps.
+positives to real images (mean and standard deviation over its subsets), for two samplers and several steps; and
+whether candidates that share a pass are more alike.
 
     python tests/benchmarks/positives.py [--anchors 8] [--candidates 8] [--rounds 3]
     python tests/benchmarks/positives.py --quality 600
@@ -69,6 +70,12 @@ def how_few(unet, n: int) -> None:
         kept = (seen["what"].argmax(1) == anchors.labels).float().mean()
         distance, spread = quality.kid(real, seen["features"])
         print(f"{sampler:>5} {steps:>3} steps: what kept {kept:.3f}, KID {distance:.3f} ± {spread:.3f}", flush=True)
+    mixing, few = BottleneckMixing(unet), anchors.images[:200]
+    shared, own = mixing.generate(few, 4, 0), mixing.generate(few.repeat_interleave(4, 0), 1, 1).view(-1, 4, 3, 32, 32)
+    for name, made in {"a pass for four candidates": shared, "a pass for each": own}.items():
+        apart = quality.diversity(judge(made.flatten(0, 1))["features"].unflatten(0, (-1, 4)))
+        error = apart.std() / len(few) ** 0.5
+        print(f"{name}: distance among candidates {apart.mean():.3f}, standard error {error:.3f}")
 
 
 def main() -> None:

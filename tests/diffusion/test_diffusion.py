@@ -156,6 +156,7 @@ def test_the_same_seed_gives_the_same_candidates():
         (dict(sampler="dimm"), "did you mean 'ddim'"),
         (dict(anchors=torch.zeros(1, 3, 32, 32)), "anchors must have the shape"),
         (dict(n=3, anchors=torch.zeros(2, 3, 16, 16)), "3 images cannot be shared out evenly among 2 anchors"),
+        (dict(n=3, anchors=torch.zeros(0, 3, 16, 16)), "3 images cannot be shared out evenly among 0 anchors"),
     ],
 )
 def test_bad_sampling_gets_one_clear_sentence(wrong, message):

@@ -41,8 +41,9 @@ def test_candidates_of_one_anchor_share_its_pass_and_nothing_else(monkeypatch):
 
     def for_each(unet, images, t, blocks, rng):  # one pass for each image, with the noise of the shared one
         passes.append(len(images))
-        once = images[::4] if len(images) == 12 else images
-        return {name: h.repeat_interleave(len(images) // 3, 0) for name, h in real(unet, once, t, blocks, rng).items()}
+        times = 4 if len(images) == 12 else 1
+        once = real(unet, images[::times], t, blocks, rng)
+        return {name: h.repeat_interleave(times, 0) for name, h in once.items()}
 
     monkeypatch.setattr(sampling, "anchor_features", for_each)
     shared = sample(network(), 12, anchors=anchors, steps=5)
@@ -50,6 +51,10 @@ def test_candidates_of_one_anchor_share_its_pass_and_nothing_else(monkeypatch):
     assert passes == [3] * 5 + [12] * 5
     torch.testing.assert_close(shared, repeated, atol=0.02, rtol=0.02)
     assert (shared[0] - shared[1]).abs().max() > 0.1  # yet no two are the same
+    pictures = torch.zeros(5, 3, 16, 16, dtype=torch.uint8)
+    monkeypatch.setitem(generators.BATCH, "cpu", 9)  # two anchors of four candidates each
+    assert generators.BottleneckMixing(network(), steps=2).generate(pictures, 4, 0).shape == (5, 4, 3, 16, 16)
+    assert passes[10:] == [2, 2, 2, 2, 1, 1]
 
 
 def test_batches_have_noise_of_their_own(monkeypatch):

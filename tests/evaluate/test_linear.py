@@ -124,13 +124,24 @@ def test_the_converged_layer_is_scikit_learns():
     plain = torch.randn(4, 6, generator=draw)[y] + torch.randn(300, 6, generator=draw)
     plain *= torch.logspace(0, -4, 6)  # as an encoder's: some directions hardly vary
     flipped = plain + 0.3 * torch.randn(300, 6, generator=draw) * torch.logspace(0, -4, 6) + 5
-    weight, bias = linear.fit(plain, flipped, y)
+    weight, bias = linear.lbfgs(plain.double(), flipped.double(), y, tolerance=1e-9)
     both, labels = torch.cat([plain, flipped]).double().numpy(), torch.cat([y, y]).numpy()
     middle = both.mean(0)
     scaled = (both - middle) / np.sqrt(((both - middle) ** 2).mean())
     model = LogisticRegression(C=1 / (linear.LAMBDA * len(scaled)), tol=1e-10, max_iter=20000).fit(scaled, labels)
-    ours = (torch.from_numpy(both).float() @ weight.T + bias).softmax(1)
-    np.testing.assert_allclose(ours, model.predict_proba(scaled), atol=2e-3)
+    ours = (torch.from_numpy(both) @ weight.T + bias).softmax(1)
+    np.testing.assert_allclose(ours, model.predict_proba(scaled), atol=1e-6)
+    usual = linear.fit(plain, flipped, y)
+    np.testing.assert_allclose((torch.from_numpy(both).float() @ usual[0].T + usual[1]).softmax(1), ours, atol=2e-3)
+
+
+def test_a_layer_that_is_not_at_its_minimum_says_so(monkeypatch):
+    real = linear.optimize.minimize
+    few = lambda *a, options, **o: real(*a, options=options | {"maxiter": 2}, **o)  # noqa: E731
+    monkeypatch.setattr(linear.optimize, "minimize", few)
+    z = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="not at its minimum for lambda 0.0003"):
+        linear.fit(z, z, torch.arange(60) % 3)
 
 
 @pytest.mark.parametrize(("n", "way"), [(linear.ENOUGH - 1, "converged"), (linear.ENOUGH, "released")])

@@ -10,6 +10,7 @@ from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
 from synpos_lib.data.images import images_fingerprint
+from synpos_lib.evaluate import linear
 from synpos_lib.experiments import search
 from synpos_lib.lab import recorded
 from synpos_lib.methods.short import CHOICES
@@ -24,14 +25,22 @@ def study(folder, split="val", n=30):
     return search.Search(folder, catalog.load("scenes", "train", n=40), catalog.load("scenes", split, n=n), CONFIG)
 
 
-def test_each_try_is_a_step_from_the_best_so_far_that_has_one_left(tmp_path):
+def steps(point):
+    """Four times or a quarter of the rate, twice or half the knob."""
+    rate, factor = point
+    return {(4 * rate, factor), (rate / 4, factor), (rate, 2 * factor), (rate, factor / 2)}
+
+
+def test_each_try_is_a_step_from_the_best_before_it_that_has_one_left(tmp_path):
     table = study(tmp_path).tries("barlow")
-    tries = list(zip(table.learning_rate, table.factor, table.knn, strict=True))
-    assert len(tries) == search.TRIES and tries[0][:2] == search.START
-    for i, (rate, factor, _) in enumerate(tries[1:], start=1):
-        reached = {(r * by, f) for r, f, _ in tries[:i] for by in (4, 1 / 4)}
-        reached |= {(r, f * by) for r, f, _ in tries[:i] for by in (2, 1 / 2)}
-        assert (rate, factor) in reached - {(r, f) for r, f, _ in tries[:i]}
+    knn = dict(zip(zip(table.learning_rate, table.factor, strict=True), table.knn, strict=True))
+    tries = list(knn)
+    assert len(tries) == search.TRIES and tries[0] == search.START
+    for i in range(1, len(tries)):
+        before = set(tries[:i])
+        reached = {point: steps(point) - before for point in before}
+        best = max(knn[point] for point in before if reached[point])
+        assert tries[i] in set().union(*(reached[point] for point in before if knn[point] == best))
     tried = [read_run(tmp_path / name) for name in table.run]
     assert [run.results["knn"] for run in tried] == list(table.knn)
     lambdas = [run.config["hyperparameters"].get("lambda_", 0.0051) for run in tried]
@@ -39,34 +48,29 @@ def test_each_try_is_a_step_from_the_best_so_far_that_has_one_left(tmp_path):
     assert list(table.index[table.chosen]) == [list(table.knn).index(max(table.knn))]
 
 
-def climb(height, tries=search.TRIES):
-    """The places that a search visits on a landscape, in order."""
-    done = {search.START: height(*search.START)}
-    while len(done) < tries:
-        point = search.further(done)
-        done[point] = height(*point)
-    return list(done)
-
-
 def test_the_walk_finds_a_top_that_three_rates_would_miss():
-    def height(rate, factor):  # best at rate 0.128 and twice the knob
-        return -abs(math.log(rate / 0.128, 4)) - abs(math.log2(factor / 2))
+    def height(point):  # best at rate 0.128 and twice the knob
+        return -abs(math.log(point[0] / 0.128, 4)) - abs(math.log2(point[1] / 2))
 
-    assert (0.128, 2.0) in climb(height)
-    assert climb(lambda rate, factor: 0.0)[:5] == [search.START, *search.neighbours(*search.START)]  # on level ground
+    assert max(search.walk(height), key=height) == (0.128, 2.0)
+    level = list(search.walk(lambda point: 0.0))
+    assert level[0] == search.START and set(level[1:5]) == steps(search.START)
 
 
-def test_a_training_that_diverges_is_a_try_of_no_worth(tmp_path, monkeypatch):
-    def break_down(folder, config, *rest, **more):
-        if config.learning_rate > search.START[0]:
-            raise pretrain.Diverged("the loss became nan")
-        return real(folder, config, *rest, **more)
+def test_a_training_that_diverges_is_worth_less_than_any_other(tmp_path, monkeypatch):
+    def step(self, *arguments):
+        loss, parts = real(self, *arguments)
+        return (loss * math.nan, parts) if self.config.learning_rate > limit else (loss, parts)
 
-    real = pretrain.pretrain
-    monkeypatch.setattr(search, "pretrain", break_down)
+    real, limit = pretrain.Training.step, search.START[0]
+    monkeypatch.setattr(pretrain.Training, "step", step)
     table = study(tmp_path).tries("simclr")
-    assert list(table.knn == 0) == list(table.learning_rate > search.START[0]) and (table.knn == 0).any()
-    assert not table.chosen[table.knn == 0].any()
+    assert table.learning_rate.max() == 4 * search.START[0]  # no step was taken from there
+    assert list(table.knn.isna()) == list(table.learning_rate > search.START[0])
+    assert table.knn[table.chosen].item() == table.knn.max()
+    limit = 0.0
+    with pytest.raises(Problem, match="every try of 'simclr' diverged"):
+        study(tmp_path / "all").tries("simclr")
 
 
 def test_only_validation_images_decide(tmp_path):
@@ -113,6 +117,12 @@ def test_the_library_trains_by_what_the_recorded_search_found():
     for name, rows in tries.groupby("method"):
         best = rows.loc[rows.knn.idxmax()]
         assert (best.learning_rate, best.knob, best.factor) == CHOICES[name]
+
+
+def test_the_penalty_of_the_linear_layer_is_the_best_of_the_recorded_table():
+    table = recorded.load("06b_search.penalty").set_index("lambda")
+    assert table["mean"].idxmax() == linear.LAMBDA
+    assert table["mean"].tolist() == pytest.approx(((table.untrained + table.simclr) / 2).tolist(), abs=1e-4)
 
 
 def test_a_row_with_positives_learns_from_them(tmp_path):

@@ -362,7 +362,8 @@ def test_divergence_names_step_rate_and_checkpoint(tmp_path):
     try:
         pretrain.Training.step = lambda self, *a: (torch.tensor(float("nan")), {"nt_xent": torch.zeros(())})
         with pytest.raises(
-            Problem, match="became nan at step 1 of epoch 3 .learning rate .*the last good checkpoint, epoch 2"
+            pretrain.Diverged,
+            match="became nan at step 1 of epoch 3 .learning rate .*the last good checkpoint, epoch 2",
         ):
             pretrain.pretrain(tmp_path / "run", config("simclr"), some_images())
     finally:
