@@ -44,8 +44,9 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
 
     Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
     least. A queue of negatives holds a sixteenth of the images, since in a longer one an image soon meets itself; one
-    of neighbours holds all. Prototypes, chosen for 50,000 images, shrink in proportion, to a batch at the least. A
-    momentum network remembers a thirtieth of the training, tau = 1 - 30 / steps, where the paper's remembers more.
+    that balances the codes of clusters holds an eighth, and one of neighbours all. Prototypes, chosen for 50,000
+    images, shrink in proportion, to a batch at the least. A momentum network remembers a thirtieth of the training, tau
+    = 1 - 30 / steps, where the paper's remembers more.
     """
     own = hyperparameters(name)
     changes: dict[str, Any] = {}
@@ -53,8 +54,8 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
         if layer in own:
             changes[layer] = min(own[layer], max(128, own[layer] * width // 512))
     if "queue_size" in own:
-        share = images if recipe(name).family == "neighbours" else images // 16
-        changes["queue_size"] = min(own["queue_size"], max(batch, share))
+        part = {"neighbours": 1, "clusters": 8}.get(recipe(name).family, 16)
+        changes["queue_size"] = min(own["queue_size"], max(batch, images // part))
     if "prototypes" in own:
         changes["prototypes"] = min(own["prototypes"], max(batch, round(own["prototypes"] * images / 50_000)))
     if "tau" in own:

@@ -288,7 +288,7 @@ def test_a_short_training_of_a_small_encoder_has_small_heads_short_queues_few_pr
     assert fit["clsp-simclr"] == fit["simclr-aug"] == fit["simclr"]
     assert fit["mocov2"]["queue_size"] == 93 and short.sizes("mocov2", **sizes | {"images": 100})["queue_size"] == 64
     assert fit["mocov2"]["tau"] == (1 - 30 / 900, 0.999) and fit["byol"]["tau"] == (1 - 30 / 900, 1.0)
-    assert fit["nnclr"]["queue_size"] == 1_500
+    assert fit["nnclr"]["queue_size"] == fit["all4one"]["queue_size"] == 1_500 and fit["swav"]["queue_size"] == 187
     assert short.turn("byol", {"tau": (0.0, 1.0)}, "tau", 0.25) == {"tau": (0.0, 1.0)}  # no memory has no quarter
     assert short.turn("byol", {"tau": (0.96, 1.0)}, "tau", 0.5)["tau"] == pytest.approx((0.92, 1.0))
     assert fit["dino"]["prototypes"] == 123 and fit["swav"]["prototypes"] == 90
