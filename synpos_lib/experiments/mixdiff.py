@@ -172,7 +172,7 @@ class Study:
         """The learning rate (None: the recipe sets none) and the hyperparameters that the recipe sets for a method."""
         own, rate, changes = methods.hyperparameters(config.method), None, dict[str, Any]()
         if self.training.short:
-            rate, changes = short.settings(config.method, "", **scale(config, images))
+            rate, changes = short.settings(config.method, **scale(config, images))
         return rate, changes | {key: value for key, value in self.training.hyperparameters.items() if key in own}
 
 

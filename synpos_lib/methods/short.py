@@ -1,6 +1,6 @@
 """Settings for a short training of a small encoder on few images, with AdamW: sizes by a rule, the rest by a search.
 
-    rate, hyperparameters = short.settings("clsp-simclr", "oracle", width=64, images=1500, batch=64, steps=900)
+    rate, hyperparameters = short.settings("clsp-simclr", width=64, images=1500, batch=64, steps=900)
 
 No training depends on this file: what it says becomes part of the training's configuration.
 """
@@ -28,13 +28,9 @@ CHOICES: dict[str, tuple[float, str, float]] = {
     "mocov2-ft": (0.002, "temperature", 1.0),
     "supcon": (0.002, "temperature", 0.5),
     "clgan": (0.032, "temperature", 0.5),
-    "simclr-aug": (0.008, "temperature", 1.0),
     "adainf-simclr": (0.008, "temperature", 1.0),
-    "clsp-simclr": (0.008, "temperature", 1.0),
-    "clsp-simclr cut-and-paste": (0.008, "temperature", 1.0),
-    "clsp-simclr blurred": (0.008, "temperature", 1.0),
-    "clsp-simclr retrieved": (0.008, "temperature", 1.0),
-    "clsp-simclr oracle": (0.008, "temperature", 1.0),
+    "clsp-simclr": (0.002, "temperature", 1.0),
+    "clsp-mocov2": (0.008, "temperature", 1.0),
 }
 
 
@@ -46,7 +42,7 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
     that balances the codes of clusters holds an eighth, and one of neighbours all. Prototypes, chosen for 50,000
     images, shrink in proportion, to a batch at the least. A momentum network remembers a thirtieth of the training, tau
     = 1 - 30 / steps, where the paper's remembers more. The shares of the queues come from a dozen tries before the
-    search, with MoCo v2, NNCLR and SwAV, on its validation images: these three had more than the eight tries of a row.
+    search, with MoCo v2, NNCLR and SwAV, on its validation images: these three had more tries than the other rows.
     """
     own = hyperparameters(name)
     changes: dict[str, Any] = {}
@@ -78,14 +74,13 @@ def inner(name: str) -> str:
     return re.sub(r"^(clsp|mixdiff|synthetic|adainf)-|-(aug|noaug)$", "", name)
 
 
-def settings(
-    name: str, kind: str = "", *, width: int, images: int, batch: int, steps: int
-) -> tuple[float, dict[str, Any]]:
+def settings(name: str, *, width: int, images: int, batch: int, steps: int) -> tuple[float, dict[str, Any]]:
     """The learning rate and the changes to the hyperparameters; see `sizes` for what they follow from.
 
-    They are those of the method with this kind of positives, else with synthetic ones, else of the method itself.
+    All that pull a third image towards the anchor share a row; else what has no row trains as the method inside.
     """
-    rows = (f"{name} {kind}", name, name.removesuffix("-noaug"), inner(name))
     changes = sizes(name, width=width, images=images, batch=batch, steps=steps)
+    pulls = recipe(name).role in ("pull", "third view")
+    rows = (f"clsp-{inner(name)}" if pulls else name, inner(name))
     rate, knob, factor = next(CHOICES[row] for row in rows if row in CHOICES)
     return rate, turn(name, changes, knob, factor)
