@@ -36,7 +36,8 @@ KNOBS = {
     **dict.fromkeys(("vicreg", "vibcreg"), "cov_weight"),
     **{"byol": "tau", "dino": "tau_t", "barlow": "lambda_"},
 }
-ARMS = {  # of a row that is not one method: a method and, after a blank, its kind of positives
+ARMS = {  # of a row that is more than a method: methods and, after a blank, their kind of positives
+    "adainf-simclr": ["adainf-simclr positives"],
     "clsp-simclr": [
         "clsp-simclr positives",
         "clsp-simclr cut-and-paste",
@@ -52,7 +53,7 @@ ARMS = {  # of a row that is not one method: a method and, after a blank, its ki
 def rows() -> list[str]:
     """All rows of the search: the methods by themselves, and what is put around them."""
     alone = [name for name, recipe in methods.load("table.METHODS").items() if recipe.role == "none"]
-    return [*alone, "adainf-simclr", *ARMS]
+    return [*alone, *ARMS]
 
 
 def knob(row: str) -> str:

@@ -1,7 +1,6 @@
-"""Eight tries for every row, decided by validation images alone, and the library trains by what was recorded."""
+"""Six tries for every row, decided by validation images alone, and the library trains by what was recorded."""
 
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -9,7 +8,7 @@ from synpos_lib import methods
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import read_run
 from synpos_lib.data import catalog
-from synpos_lib.data.images import images_fingerprint
+from synpos_lib.data.images import draw_images, images_fingerprint
 from synpos_lib.evaluate import linear
 from synpos_lib.experiments import search
 from synpos_lib.lab import recorded
@@ -17,12 +16,14 @@ from synpos_lib.methods.short import CHOICES
 from synpos_lib.train import pretrain
 from synpos_lib.train.pretrain import Config
 
-CONFIG = Config(encoder="tiny", epochs=1, batch=8, optimizer="adamw", views=("vicreg", "vicreg"), seed=5)
+CONFIG = Config(encoder="tiny", epochs=1, batch=8, optimizer="adamw", views=("vicreg", "vicreg"))
 ROWS = search.rows()
 
 
-def study(folder, split="val", n=30):
-    return search.Search(folder, catalog.load("scenes", "train", n=40), catalog.load("scenes", split, n=n), CONFIG)
+def study(folder, split="val", n=30, seeds=(5, 6)):
+    whole = catalog.load("scenes", "train", n=80)
+    draws = {seed: draw_images(whole, 40, seed) for seed in seeds}
+    return search.Search(folder, draws, catalog.load("scenes", split, n=n), CONFIG)
 
 
 def steps(point):
@@ -32,20 +33,47 @@ def steps(point):
 
 
 def test_each_try_is_a_step_from_the_best_before_it_that_has_one_left(tmp_path):
-    table = study(tmp_path).tries("barlow")
-    knn = dict(zip(zip(table.learning_rate, table.factor, strict=True), table.knn, strict=True))
-    tries = list(knn)
+    table = study(tmp_path).trainings("barlow")
+    means = table.groupby(["learning_rate", "factor"], sort=False).knn.mean()
+    tries = list(means.index)
     assert len(tries) == search.TRIES and tries[0] == search.START
     for i in range(1, len(tries)):
         before = set(tries[:i])
         reached = {point: steps(point) - before for point in before}
-        best = max(knn[point] for point in before if reached[point])
-        assert tries[i] in set().union(*(reached[point] for point in before if knn[point] == best))
-    tried = [read_run(tmp_path / name) for name in table.run]
-    assert [run.results["knn"] for run in tried] == list(table.knn)
-    lambdas = [run.config["hyperparameters"].get("lambda_", 0.0051) for run in tried]
+        best = max(means[point] for point in before if reached[point])
+        assert tries[i] in set().union(*(reached[point] for point in before if means[point] == pytest.approx(best)))
+    trained = [read_run(tmp_path / name) for name in table.run]
+    assert [run.results["knn"] for run in trained] == list(table.knn)
+    assert [run.config["seed"] for run in trained] == list(table.seed)
+    lambdas = [run.config["hyperparameters"].get("lambda_", 0.0051) for run in trained]
     assert lambdas == pytest.approx([0.0051 * factor for factor in table.factor])
-    assert list(table.index[table.chosen]) == [list(table.knn).index(max(table.knn))]
+    best = table[table.chosen]
+    assert set(zip(best.learning_rate, best.factor, strict=True)) == {means.idxmax()}
+
+
+def test_a_try_whose_first_training_is_far_behind_the_best_gets_no_other(tmp_path, monkeypatch):
+    heights = {search.START: 0.5, (0.032, 1.0): 0.39, (0.002, 1.0): 0.41}  # the others stay at 0.5
+
+    def train(self, point, method, kind, seed, positives):
+        (rate, factor), knn = point, heights.get(point, 0.5)
+        return {"seed": seed, "learning_rate": rate, "factor": factor, "knn": knn, "run": ""}
+
+    monkeypatch.setattr(search.Search, "_train", train)
+    table = study(tmp_path, seeds=(5, 6, 7)).trainings("simclr")
+    counts = table.groupby(["learning_rate", "factor"]).size()
+    assert counts[0.032, 1.0] == 1 and set(counts.drop((0.032, 1.0))) == {3}
+    assert set(table[table.chosen].learning_rate) == {search.START[0]}
+
+
+def test_arms_and_seeds_take_turns_until_all_have_had_as_many():
+    assert search.turns("byol", [5, 6, 7]) == [("byol", "", 5), ("byol", "", 6), ("byol", "", 7)]
+    pulls = search.turns("clsp-simclr", [5, 6, 7])
+    assert [seed for *_, seed in pulls] == [5, 6, 7, 5, 6, 7] and len(set(pulls)) == len(search.ARMS["clsp-simclr"])
+    arms = [("clsp-mocov2", "positives"), ("mocov2-aug", "")]
+    assert set(search.turns("clsp-mocov2", [5, 6, 7])) == {(*arm, seed) for arm in arms for seed in (5, 6, 7)}
+    for row in ROWS:
+        for method, kind, _ in search.turns(row, [5]):
+            assert bool(kind) == methods.recipe(method).needs_positives
 
 
 def test_the_walk_finds_a_top_that_three_rates_would_miss():
@@ -57,20 +85,20 @@ def test_the_walk_finds_a_top_that_three_rates_would_miss():
     assert level[0] == search.START and set(level[1:5]) == steps(search.START)
 
 
-def test_a_training_that_diverges_is_worth_less_than_any_other(tmp_path, monkeypatch):
+def test_a_training_that_diverges_is_worth_nothing(tmp_path, monkeypatch):
     def step(self, *arguments):
         loss, parts = real(self, *arguments)
         return (loss * math.nan, parts) if self.config.learning_rate > limit else (loss, parts)
 
     real, limit = pretrain.Training.step, search.START[0]
     monkeypatch.setattr(pretrain.Training, "step", step)
-    table = study(tmp_path).tries("simclr")
+    table = study(tmp_path).trainings("simclr")
     assert table.learning_rate.max() == 4 * search.START[0]  # no step was taken from there
     assert list(table.knn.isna()) == list(table.learning_rate > search.START[0])
-    assert table.knn[table.chosen].item() == table.knn.max()
+    assert not table.chosen[table.knn.isna()].any()
     limit = 0.0
-    with pytest.raises(Problem, match="every try of 'simclr' diverged"):
-        study(tmp_path / "all").tries("simclr")
+    with pytest.raises(Problem, match="every training of 'simclr' diverged"):
+        study(tmp_path / "all").trainings("simclr")
 
 
 def test_only_validation_images_decide(tmp_path):
@@ -78,7 +106,7 @@ def test_only_validation_images_decide(tmp_path):
         with pytest.raises(Problem, match=f"not by those of '{split}'"):
             study(tmp_path, split)
     images, other = study(tmp_path / "a"), study(tmp_path / "b", n=25)  # other validation images, other numbers
-    assert list(images.tries("simclr").knn) != list(other.tries("simclr").knn)
+    assert list(images.trainings("simclr").knn) != list(other.trainings("simclr").knn)
 
 
 def test_the_test_images_are_not_even_loaded(tmp_path, monkeypatch):
@@ -94,7 +122,8 @@ def test_the_test_images_are_not_even_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNPOS_OUTPUTS", str(tmp_path))
     monkeypatch.setenv("MPLBACKEND", "agg")
     variables = {key: each.default for key, each in parameters.notebook_parameters("06b_search").items()}
-    variables |= {"profile": "smoke", "images": 60, "anchors": 40, "epochs": 1, "batch": 8, "val_images": 30}
+    variables |= {"profile": "smoke", "images": 60, "anchors": 40, "epochs": 1, "batch": 8}
+    variables |= {"val_images": 30, "seeds": [5]}
     for cell in parameters.code_cells("06b_search"):
         exec(cell, variables)  # noqa: S102 (the notebook's own code)
         if "tries" in variables:
@@ -102,21 +131,21 @@ def test_the_test_images_are_not_even_loaded(tmp_path, monkeypatch):
     raise AssertionError("no cell has searched")
 
 
-def test_every_row_is_a_method_with_a_knob_and_the_kind_of_positives_that_it_needs():
+def test_every_row_is_a_method_with_a_knob():
     assert set(CHOICES) == set(ROWS)
     for row in ROWS:
-        method, _, kind = row.partition(" ")
-        assert CHOICES[row][1] == search.knob(row) and search.knob(row) in methods.hyperparameters(method)
-        assert search.positives_of(row) == (kind or "positives" * methods.recipe(method).needs_positives)
+        assert CHOICES[row][1] == search.knob(row) and search.knob(row) in methods.hyperparameters(row)
 
 
 def test_the_library_trains_by_what_the_recorded_search_found():
-    tries = recorded.load("06b_search.tries").query("recorded == 'thorough-search'")
-    assert set(tries.method) == set(ROWS)
-    assert set(tries.groupby("method").size()) == {search.TRIES}
-    for name, rows in tries.groupby("method"):
-        best = rows.loc[rows.knn.idxmax()]
-        assert (best.learning_rate, best.knob, best.factor) == CHOICES[name]
+    trainings = recorded.load("06b_search.tries").query("recorded == 'thorough-search'").fillna({"knn": 0})
+    assert set(trainings["row"]) == set(ROWS)
+    for row, part in trainings.groupby("row"):
+        tries = part.groupby(["learning_rate", "factor"]).knn
+        assert tries.ngroups == search.TRIES
+        rate, factor = tries.mean().idxmax()
+        assert (rate, search.knob(row), factor) == CHOICES[row]
+        assert tries.size()[rate, factor] == len(search.turns(row, [100, 101, 102]))
 
 
 def test_the_penalty_of_the_linear_layer_is_the_best_of_the_recorded_table():
@@ -125,17 +154,21 @@ def test_the_penalty_of_the_linear_layer_is_the_best_of_the_recorded_table():
     assert table["mean"].tolist() == pytest.approx(((table.untrained + table.simclr) / 2).tolist(), abs=1e-4)
 
 
-def test_a_row_with_positives_learns_from_them(tmp_path):
+def test_an_arm_with_positives_learns_from_those_of_its_kind_and_seed(tmp_path):
     tries = study(tmp_path)
-    store = tries.images.images.flip(2)[:, None]
-    run = read_run(tmp_path / tries.tries("clsp-simclr oracle", store).run[0])
-    assert run.name == "search-scenes-clsp-simclr-oracle-0.008-temperaturex1"
-    assert run.config["method"] == "clsp-simclr" and run.config["positives"] == images_fingerprint(store)
+    kinds = [arm.partition(" ")[2] for arm in search.ARMS["clsp-simclr"]]
+    wanted = [(kind, seed) for kind in kinds if kind for seed in (5, 6)]
+    stores = {(kind, seed): tries.draws[seed].images.roll(i, 3)[:, None] for i, (kind, seed) in enumerate(wanted)}
+    table = tries.trainings("clsp-simclr", stores)
+    for name, arm, seed in zip(table.run, table.arm, table.seed, strict=True):
+        config, (method, _, kind) = read_run(tmp_path / name).config, arm.partition(" ")
+        positives = images_fingerprint(stores[kind, seed]) if kind else None
+        assert config["method"] == method and config["positives"] == positives
+    assert "search-scenes-clsp-simclr-oracle-0.008-temperaturex1-seed5" in set(table.run)
 
 
 def test_the_configuration_of_a_try_differs_only_in_what_is_searched(tmp_path):
-    table = study(tmp_path).tries("simclr")
+    table = study(tmp_path, seeds=(5,)).trainings("simclr")
     configs = [read_run(tmp_path / name).config for name in table.run]
     differ = {key for config in configs for key in config if config[key] != configs[0][key]}
     assert differ == {"learning_rate", "hyperparameters", "recipe"}
-    assert replace(CONFIG, method="simclr").seed == configs[0]["seed"] == 5

@@ -302,25 +302,23 @@ def test_a_training_of_the_papers_size_changes_nothing():
         assert {key: methods.hyperparameters(name)[key] for key in changed} == changed
 
 
-def test_an_arm_trains_by_its_own_search_else_by_that_of_the_method_inside(monkeypatch):
+def test_all_that_pull_share_a_row_of_the_search_and_other_arms_have_that_of_the_method_inside(monkeypatch):
     sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
     rows = {
         "simclr": (5e-4, "temperature", 0.5),
         "clsp-simclr": (1e-3, "temperature", 1.0),
-        "clsp-simclr oracle": (4e-3, "temperature", 2.0),
+        "adainf-simclr": (4e-3, "temperature", 2.0),
         "byol": (1e-3, "tau", 2.0),
     }
     monkeypatch.setattr("synpos_lib.methods.short.CHOICES", rows)
 
-    def settings(name, kind=""):
-        rate, changed = short.settings(name, kind, **sizes)
+    def settings(name):
+        rate, changed = short.settings(name, **sizes)
         return rate, changed.get("temperature", 0.2)
 
-    assert settings("simclr") == settings("simclr", "weak") == settings("mixdiff-simclr") == (5e-4, 0.1)
-    assert (
-        settings("clsp-simclr") == settings("clsp-simclr", "retrieved") == settings("clsp-simclr-noaug") == (1e-3, 0.2)
-    )
-    assert settings("clsp-simclr", "oracle") == (4e-3, 0.4)
+    assert settings("simclr") == settings("synthetic-simclr") == settings("mixdiff-simclr") == (5e-4, 0.1)
+    assert settings("clsp-simclr") == settings("simclr-aug") == settings("clsp-simclr-noaug") == (1e-3, 0.2)
+    assert settings("adainf-simclr") == (4e-3, 0.4)
     start, end = short.settings("clsp-byol", **sizes)[1]["tau"]
     assert 1 / (1 - start) == pytest.approx(60) and end == 1.0  # twice the thirtieth of 900 steps
 
