@@ -77,7 +77,8 @@ def inner(name: str) -> str:
 def settings(name: str, *, width: int, images: int, batch: int, steps: int) -> tuple[float, dict[str, Any]]:
     """The learning rate and the changes to the hyperparameters; see `sizes` for what they follow from.
 
-    All that pull a third image towards the anchor share a row; else what has no row trains as the method inside.
+    Around one method, all that pull a third image towards the anchor share a row, if the search has one for it; what
+    has no row trains as the method inside.
     """
     changes = sizes(name, width=width, images=images, batch=batch, steps=steps)
     pulls = recipe(name).role in ("pull", "third view")

@@ -1,4 +1,4 @@
-"""Six tries for every row, decided by validation images alone, and the library trains by what was recorded."""
+"""Five tries for every row, decided by validation images alone, and the library trains by what was recorded."""
 
 import math
 
@@ -51,28 +51,14 @@ def test_each_try_is_a_step_from_the_best_before_it_that_has_one_left(tmp_path):
     assert set(zip(best.learning_rate, best.factor, strict=True)) == {means.idxmax()}
 
 
-def test_a_try_whose_first_training_is_far_behind_the_best_gets_no_other(tmp_path, monkeypatch):
-    heights = {search.START: 0.5, (0.032, 1.0): 0.39, (0.002, 1.0): 0.41}  # the others stay at 0.5
-
-    def train(self, point, method, kind, seed, positives):
-        (rate, factor), knn = point, heights.get(point, 0.5)
-        return {"seed": seed, "learning_rate": rate, "factor": factor, "knn": knn, "run": ""}
-
-    monkeypatch.setattr(search.Search, "_train", train)
-    table = study(tmp_path, seeds=(5, 6, 7)).trainings("simclr")
-    counts = table.groupby(["learning_rate", "factor"]).size()
-    assert counts[0.032, 1.0] == 1 and set(counts.drop((0.032, 1.0))) == {3}
-    assert set(table[table.chosen].learning_rate) == {search.START[0]}
-
-
-def test_arms_and_seeds_take_turns_until_all_have_had_as_many():
-    assert search.turns("byol", [5, 6, 7]) == [("byol", "", 5), ("byol", "", 6), ("byol", "", 7)]
-    pulls = search.turns("clsp-simclr", [5, 6, 7])
+def test_arms_and_seeds_go_round_until_each_was_used_equally_often():
+    assert search.schedule("byol", [5, 6, 7]) == [("byol", "", 5), ("byol", "", 6), ("byol", "", 7)]
+    pulls = search.schedule("clsp-simclr", [5, 6, 7])
     assert [seed for *_, seed in pulls] == [5, 6, 7, 5, 6, 7] and len(set(pulls)) == len(search.ARMS["clsp-simclr"])
     arms = [("clsp-mocov2", "positives"), ("mocov2-aug", "")]
-    assert set(search.turns("clsp-mocov2", [5, 6, 7])) == {(*arm, seed) for arm in arms for seed in (5, 6, 7)}
+    assert set(search.schedule("clsp-mocov2", [5, 6, 7])) == {(*arm, seed) for arm in arms for seed in (5, 6, 7)}
     for row in ROWS:
-        for method, kind, _ in search.turns(row, [5]):
+        for method, kind, _ in search.schedule(row, [5]):
             assert bool(kind) == methods.recipe(method).needs_positives
 
 
@@ -85,18 +71,26 @@ def test_the_walk_finds_a_top_that_three_rates_would_miss():
     assert level[0] == search.START and set(level[1:5]) == steps(search.START)
 
 
-def test_a_training_that_diverges_is_worth_nothing(tmp_path, monkeypatch):
+def test_a_training_that_diverges_counts_as_none_right(tmp_path, monkeypatch):
     def step(self, *arguments):
         loss, parts = real(self, *arguments)
-        return (loss * math.nan, parts) if self.config.learning_rate > limit else (loss, parts)
+        return (loss * math.nan, parts) if diverges(self.config) else (loss, parts)
 
-    real, limit = pretrain.Training.step, search.START[0]
+    real = pretrain.Training.step
     monkeypatch.setattr(pretrain.Training, "step", step)
+
+    def diverges(config):
+        return config.learning_rate > search.START[0] and config.seed == 6
+
     table = study(tmp_path).trainings("simclr")
-    assert table.learning_rate.max() == 4 * search.START[0]  # no step was taken from there
-    assert list(table.knn.isna()) == list(table.learning_rate > search.START[0])
-    assert not table.chosen[table.knn.isna()].any()
-    limit = 0.0
+    lost = (table.learning_rate > search.START[0]) & (table.seed == 6)
+    assert lost.any() and list(table.knn == 0) == list(table["rank"].isna()) == list(lost)
+    means = table.groupby("try").knn.mean()  # of both seeds
+    assert set(table["try"][table.chosen]) == {means.idxmax()}
+
+    def diverges(config):
+        return True
+
     with pytest.raises(Problem, match="every training of 'simclr' diverged"):
         study(tmp_path / "all").trainings("simclr")
 
@@ -138,14 +132,12 @@ def test_every_row_is_a_method_with_a_knob():
 
 
 def test_the_library_trains_by_what_the_recorded_search_found():
-    trainings = recorded.load("06b_search.tries").query("recorded == 'thorough-search'").fillna({"knn": 0})
+    trainings = recorded.load("06b_search.tries").query("recorded == 'thorough-search'")
     assert set(trainings["row"]) == set(ROWS)
     for row, part in trainings.groupby("row"):
-        tries = part.groupby(["learning_rate", "factor"]).knn
-        assert tries.ngroups == search.TRIES
-        rate, factor = tries.mean().idxmax()
-        assert (rate, search.knob(row), factor) == CHOICES[row]
-        assert tries.size()[rate, factor] == len(search.turns(row, [100, 101, 102]))
+        tries = part.groupby(["learning_rate", "knob", "factor"], sort=False).knn
+        assert set(tries.size()) == {len(search.schedule(row, [100, 101, 102]))} and tries.ngroups == search.TRIES
+        assert tries.mean().idxmax() == CHOICES[row]
 
 
 def test_the_penalty_of_the_linear_layer_is_the_best_of_the_recorded_table():

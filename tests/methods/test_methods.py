@@ -302,7 +302,7 @@ def test_a_training_of_the_papers_size_changes_nothing():
         assert {key: methods.hyperparameters(name)[key] for key in changed} == changed
 
 
-def test_all_that_pull_share_a_row_of_the_search_and_other_arms_have_that_of_the_method_inside(monkeypatch):
+def test_all_that_pull_share_a_row_and_what_has_no_row_trains_as_the_method_inside(monkeypatch):
     sizes = {"width": 64, "images": 1_500, "batch": 64, "steps": 900}
     rows = {
         "simclr": (5e-4, "temperature", 0.5),

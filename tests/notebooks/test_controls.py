@@ -37,8 +37,9 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
         case "06_ssl_methods":
             return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in p["seeds"]]
         case "06b_search":
-            turns = [turn for row in p["search_rows"] or search.rows() for turn in search.turns(row, p["seeds"])]
-            stores = {f"{kind}-{p['dataset']}-seed{k}" for _, kind, k in turns if kind}
+            rows = p["search_rows"] or search.rows()
+            trainings = [training for row in rows for training in search.schedule(row, p["seeds"])]
+            stores = {f"{kind}-{p['dataset']}-seed{k}" for _, kind, k in trainings if kind}
             return [(name, p["dataset"], p["images"], p["anchors"]) for name in stores]
         case "07_ssl_training":
             seeds = p["seeds"] if methods.recipe(p["method"]).needs_positives else ()
@@ -251,9 +252,12 @@ def test_more_images_to_learn_from_mean_fewer_passes_and_as_many_steps():
     steps = {}
     for learned in (0, 3000, 5000):
         variables = {key: each.default for key, each in parameters.notebook_parameters("07_ssl_training").items()}
-        variables |= names | {"train": range(1500), "learned": learned, "seed": 0}
+        variables |= names | {"train": range(1500), "learned": learned, "seed": 0, "method": "mocov2"}
         exec(cell("07_ssl_training", "recipe-of-this-run"), variables)  # noqa: S102 (the notebook's own code)
         a_pass = (learned or 1500) // 64
-        steps[learned] = variables["config"].epochs * a_pass
+        config = variables["config"]
+        steps[learned] = config.epochs * a_pass
+        assert config.hyperparameters["queue_size"] == (learned or 1500) // 16
+        assert config.hyperparameters["tau"][0] == pytest.approx(1 - 30 / steps[learned])
         assert abs(steps[learned] - steps[0]) <= a_pass / 2
     assert steps[0] == 40 * 23
