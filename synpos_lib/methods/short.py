@@ -12,7 +12,7 @@ from synpos_lib.methods import hyperparameters, recipe
 
 # What notebook 06b has chosen: the learning rate, the knob, and the factor on the knob's own value.
 CHOICES: dict[str, tuple[float, str, float]] = {
-    "simclr": (0.032, "temperature", 2.0),
+    "simclr": (0.008, "temperature", 1.0),
     "mocov2": (0.512, "temperature", 1.0),
     "mocov3": (0.032, "temperature", 4.0),
     "byol": (0.002, "tau", 0.5),
@@ -28,8 +28,8 @@ CHOICES: dict[str, tuple[float, str, float]] = {
     "mocov2-ft": (0.002, "temperature", 1.0),
     "supcon": (0.002, "temperature", 0.5),
     "clgan": (0.032, "temperature", 0.5),
-    "adainf-simclr": (0.008, "temperature", 1.0),
-    "clsp-simclr": (0.002, "temperature", 1.0),
+    "adainf-simclr": (0.032, "temperature", 0.5),
+    "clsp-simclr": (0.032, "temperature", 1.0),
     "clsp-mocov2": (0.008, "temperature", 1.0),
 }
 
