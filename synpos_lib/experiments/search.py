@@ -7,7 +7,7 @@ Five tries for each row, each the mean of several trainings, since one may get u
 stuck. The first try has learning rate 0.008 and the method's own knob; each further one takes a step from the best so
 far that has one left: four times or a quarter of its rate, twice or half its knob. Around SimCLR, and around MoCo v2,
 whatever pulls a third image towards the anchor is one row: these arms train alike and differ in the image alone. Their
-settings suit CLSP no better than its controls, where SimCLR has settings of its own. What was found is kept in
+settings suit CLSP no better than its controls, whereas SimCLR has settings of its own. What was found is kept in
 `methods.short.CHOICES`, which notebook 07 trains by. Nothing here sees a test image.
 """
 

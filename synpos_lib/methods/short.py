@@ -2,7 +2,7 @@
 
     rate, hyperparameters = short.settings("clsp-simclr", width=64, images=1500, batch=64, steps=900)
 
-No training depends on this file: what it says becomes part of the training's configuration.
+No training depends on this file as code: the values that it gives are part of the training's configuration.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from synpos_lib.methods import hyperparameters, recipe
 
-# What notebook 06b has chosen: the learning rate, the knob, and the factor on the knob's own value.
+# What notebook 06b has chosen: the learning rate, the knob, and the factor on it as `sizes` leaves it; see `turn`.
 CHOICES: dict[str, tuple[float, str, float]] = {
     "simclr": (0.008, "temperature", 1.0),
     "mocov2": (0.512, "temperature", 1.0),
@@ -40,8 +40,8 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
     Heads shrink with the encoder's width, in the papers' proportion to ResNet-18's 512 features, to 128 units at the
     least. A queue of negatives holds a sixteenth of the images, since in a longer one an image soon meets itself; one
     that balances the codes of clusters holds an eighth, and one of neighbours all. Prototypes, chosen for 50,000
-    images, shrink in proportion, to a batch at the least. A momentum network remembers a thirtieth of the training, tau
-    = 1 - 30 / steps, where the paper's remembers more. The shares of the queues come from a dozen tries before the
+    images, shrink in proportion, to a batch at the least. A momentum network begins by remembering a thirtieth of the
+    training, tau = 1 - 30 / steps, where the paper's remembers more. The shares of the queues come from a dozen tries before the
     search, with MoCo v2, NNCLR and SwAV, on its validation images: these three had more tries than the other rows.
     """
     own = hyperparameters(name)
@@ -60,7 +60,7 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
 
 
 def turn(name: str, changes: dict[str, Any], knob: str, factor: float) -> dict[str, Any]:
-    """The changes with one more: a hyperparameter multiplied; of a momentum, what it remembers: 1 / (1 - tau)."""
+    """The changes, with the knob multiplied by the factor; of a momentum, its memory 1 / (1 - tau) is multiplied."""
     value = (hyperparameters(name) | changes)[knob]
     if knob == "tau":
         product: Any = (max(0.0, 1 - (1 - value[0]) / factor), value[1])
