@@ -41,8 +41,8 @@ def sizes(name: str, *, width: int, images: int, batch: int, steps: int) -> dict
     least. A queue of negatives holds a sixteenth of the images, since in a longer one an image soon meets itself; one
     that balances the codes of clusters holds an eighth, and one of neighbours all. Prototypes, chosen for 50,000
     images, shrink in proportion, to a batch at the least. A momentum network begins by remembering a thirtieth of the
-    training, tau = 1 - 30 / steps, where the paper's remembers more. The shares of the queues come from a dozen tries before the
-    search, with MoCo v2, NNCLR and SwAV, on its validation images: these three had more tries than the other rows.
+    training, tau = 1 - 30 / steps, where the paper's remembers more. The shares of the queues come from a dozen tries
+    before the search, with MoCo v2, NNCLR and SwAV, on its validation images: these three had more tries than others.
     """
     own = hyperparameters(name)
     changes: dict[str, Any] = {}
