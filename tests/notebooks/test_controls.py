@@ -85,7 +85,10 @@ def test_the_controls_have_five_seeds(profile):
         ("simclr-aug", ""),
         *(("clsp-simclr", kind) for kind in ["", *kinds]),
     ]
-    assert all(seeds[control] == {0, 1, 2, 3, 4} for control in controls)
+    left_out = (
+        {("simclr", "weak"), ("clsp-simclr", "blurred")} if profile == "quick" else set()
+    )  # thorough-clsp has them
+    assert all(seeds[control] == {0, 1, 2, 3, 4} for control in controls if control not in left_out)
 
 
 @pytest.fixture
