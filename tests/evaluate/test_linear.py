@@ -140,7 +140,7 @@ def test_a_layer_that_is_not_at_its_minimum_says_so(monkeypatch):
     few = lambda *a, options, **o: real(*a, options=options | {"maxiter": 2}, **o)  # noqa: E731
     monkeypatch.setattr(linear.optimize, "minimize", few)
     z = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(UserWarning, match="not at its minimum for lambda 0.0003"):
+    with pytest.warns(UserWarning, match="not at its minimum for lambda 0.0001"):
         linear.fit(z, z, torch.arange(60) % 3)
 
 
