@@ -70,7 +70,7 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
 
 
 @pytest.mark.parametrize("profile", ["quick", "thorough-clsp", "cifar", "paper"])
-def test_the_controls_have_five_seeds(profile):
+def test_the_controls_have_five_seeds_in_common(profile):
     jobs = [job.parameters for job in profiles.jobs(profile) if job.notebook == "07_ssl_training"]
     seeds = {}
     for p in jobs:
@@ -87,7 +87,7 @@ def test_the_controls_have_five_seeds(profile):
     ]
     if profile == "quick":  # these two are in thorough-clsp
         controls = [control for control in controls if control not in {("simclr", "weak"), ("clsp-simclr", "blurred")}]
-    assert all(seeds[control] == {0, 1, 2, 3, 4} for control in controls)
+    assert all(seeds[control] >= {0, 1, 2, 3, 4} for control in controls)
 
 
 @pytest.fixture
