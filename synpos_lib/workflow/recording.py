@@ -3,7 +3,8 @@
     ./run_all.sh record quick          outputs/quick -> outputs/recorded/quick
 
 It keeps the tidy tables and small pictures of every notebook that ran once, and the cost of every job. Jobs of one
-notebook that ran many times (one training each) are in the tables that gather them.
+notebook that ran many times (one training each) are in the tables that gather them. The report is left out: every
+report judges the recorded tables anew.
 """
 
 import time
@@ -30,7 +31,7 @@ def record(profile: str, name: str) -> Path:
         if step.reason or not step.mark:
             raise Problem(f"{step.name} is not finished ({step.reason}): start ./run_all.sh {profile} first")
         done[step.name] = step.mark
-    notebooks = Counter(mark["notebook"] for mark in done.values())
+    notebooks = Counter(mark["notebook"] for mark in done.values() if mark["notebook"] != parameters.REPORT)
     once = {name: mark for name, mark in done.items() if notebooks[mark["notebook"]] == 1}
     notes = {path: marks.read_note(path) for job in once for path in sorted(here.glob(f"*/{job}.*.json"))}
     runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]

@@ -10,6 +10,7 @@ edited run.
 
 import base64
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,12 +20,15 @@ import pandas as pd
 from synpos_lib.core import files, runtime
 from synpos_lib.core.errors import Problem, suggest
 from synpos_lib.core.runs import read_run
+from synpos_lib.lab import recorded
 from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
 from synpos_lib.results import claims as rules
 from synpos_lib.results import published
 from synpos_lib.workflow import marks, pages, profiles
 
 PAPER = "paper"  # the profile with the papers' settings
+FEWEST = 5  # seeds; from fewer the spread is not known well enough to say that no number would decide
+TEXTS = dict.fromkeys(("of", "departure", "on"), str)  # columns of a table of claims, which may be empty
 COLOURS = dict(
     zip(
         rules.VERDICTS,
@@ -58,21 +62,63 @@ def check_runs(folder: Path, results: Iterable[dict]) -> int:
 
 
 def claims(folder: Path) -> pd.DataFrame:
-    """Every claim of the papers, a row for each measurement of it, and those that were not attempted.
+    """Every claim of the papers with its measurements in this folder; see `judge`."""
+    settings = [job.parameters for job in profiles.jobs(PAPER)]
+    tables = []
+    for note in notes(folder):
+        if not note["stem"].endswith(".claims"):
+            continue
+        path, about = note["path"].with_suffix(".csv"), note["parameters"]
+        rows = pd.read_csv(path, dtype=TEXTS)
+        unknown = rows[~rows.verdict.isin(rules.MEASURED)]
+        if len(unknown):
+            raise Problem(
+                f"the verdict '{unknown.verdict.iloc[0]}' in {path} is not one that a rule "
+                f"gives: run notebook {note['notebook']} again"
+            )
+        rows["on"] = rows.on.fillna(str(about.get("dataset", "")))
+        tables.append(rows.assign(settings=about in settings, job=note["job"], table=note["stem"]))
+    return judge(tables)
 
-    `verdict` is that of the row by itself, `corrected` what Holm's correction leaves of it, all measurements of the
-    report being one family. `original` says whether the row was measured on the paper's own data and settings; where
-    one was, those on other images or settings count as departures.
+
+def recorded_claims() -> dict[str, pd.DataFrame]:
+    """The same for each recording; the pieces of `thorough` are one, and a measurement is that with most seeds."""
+    manifests = {
+        path.parent.name: recorded.read_manifest(path.parent) for path in recorded.FOLDER.glob("*/manifest.json")
+    }
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for notebook in [name for name in notebook_names() if name != REPORT]:
+        for name, rows in recorded.load(f"{notebook}.claims").groupby("recorded"):
+            manifest, place = manifests[str(name)], re.sub("^thorough-.*", "thorough", str(name))
+            rows = rows.assign(settings=manifest["profile"] == PAPER, job=notebook, table=notebook).astype(TEXTS)
+            rows["on"] = rows.on.fillna(str(manifest["jobs"][notebook]["parameters"].get("dataset", "")))
+            tables.setdefault(place, []).append(rows)
+    most = {place: pd.concat(parts).sort_values("n", kind="stable") for place, parts in sorted(tables.items())}
+    return {place: judge([rows.drop_duplicates(["claim", "of", "on"], keep="last")]) for place, rows in most.items()}
+
+
+def judge(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Every claim of the papers, a row for each measurement of it in these tables, and those that were not attempted.
+
+    `verdict` is that of the row by itself, `corrected` what Holm's correction leaves of it, all measurements being one
+    family. Where five seeds or more show so little that no affordable number would decide, both say so. `original`
+    says whether the row was measured on the paper's own data and settings; where one was, those on other images or
+    settings count as departures.
     """
-    paper, evidence = published.load("claims").set_index("id"), _measurements(folder)
+    none = pd.DataFrame(columns=[*rules.COLUMNS, "settings", "job", "table"]).astype({"p": float, "settings": bool})
+    evidence = pd.concat([rows[rows.n > 0] for rows in tables if (rows.n > 0).any()] or [none], ignore_index=True)
+    evidence = evidence.fillna({"of": "", "departure": "", "on": ""}).assign(needs=evidence.get("needs", float("nan")))
+    paper = published.load("claims").set_index("id")
     for name in evidence.of[evidence.of != ""].unique():
         if name not in paper.index:
             raise Problem(f"there is no claim '{name}' in published/claims.csv ({suggest(name, paper.index)})")
     evidence["corrected"] = rules.correct(evidence)
+    beyond = (evidence.n >= FEWEST) & (evidence.needs == float("inf"))
     data = [paper.data.get(of, "").split() for of in evidence.of]
     fits = pd.Series([on in names for on, names in zip(evidence.on, data, strict=True)], evidence.index, dtype=bool)
     evidence["original"] = fits & evidence.settings & (evidence.departure == "")
     for column in ("verdict", "corrected"):
+        evidence[column] = evidence[column].mask(beyond & (evidence[column] == rules.CROSSES), rules.CANNOT)
         evidence[column] = evidence[column].mask(evidence.original, evidence[column].replace(rules.ORIGINAL))
     parts = []
     for name, about in paper.iterrows():
@@ -93,28 +139,6 @@ def claims(folder: Path) -> pd.DataFrame:
     every = every[["paper", "id", "sentence", "where", "source", *COLUMNS, "job", "table"]]
     order = {name: i for i, name in enumerate(paper.paper.unique())}
     return every.sort_values("paper", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-
-
-def _measurements(folder: Path) -> pd.DataFrame:
-    """The measured rows of all tables of claims, with the images of each and whether its settings are the papers'."""
-    settings = [job.parameters for job in profiles.jobs(PAPER)]
-    tables = []
-    for note in notes(folder):
-        if not note["stem"].endswith(".claims"):
-            continue
-        rows = pd.read_csv(note["path"].with_suffix(".csv"), dtype=dict.fromkeys(("of", "departure", "on"), str))
-        unknown = rows[~rows.verdict.isin(rules.MEASURED)]
-        if len(unknown):
-            raise Problem(
-                f"the verdict '{unknown.verdict.iloc[0]}' in {note['path'].with_suffix('.csv')} is not one that a rule "
-                f"gives: run notebook {note['notebook']} again"
-            )
-        rows = rows.fillna({"of": "", "departure": "", "on": str(note["parameters"].get("dataset", ""))})
-        about = {"settings": note["parameters"] in settings, "job": note["job"], "table": note["stem"]}
-        about["needs"] = rows.get("needs", float("nan"))  # tables of earlier versions lack it
-        tables.append(rows[rows.n > 0].assign(**about))
-    none = pd.DataFrame(columns=[*rules.COLUMNS, "settings", "job", "table"]).astype({"p": float, "settings": bool})
-    return pd.concat([table for table in tables if len(table)] or [none], ignore_index=True)
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,12 +184,12 @@ def amount(row: dict) -> str:
 
 
 def shortfall(row: dict) -> str:
-    """What an undecided measurement lacks, in words; empty for others."""
-    if row["verdict"] != rules.CROSSES:
-        return ""
-    if row["needs"] == float("inf"):
-        return f"cannot be shown here: it would take over {rules.MOST_RUNS} runs or {rules.MOST_IMAGES} images"
-    return f"n = {int(row['needs'])} would decide, mean and spread being equal" if row["needs"] > 0 else ""
+    """What a measurement lacks that decides nothing, in words; empty for others."""
+    if row["needs"] == float("inf") and row["verdict"] in (rules.CROSSES, rules.CANNOT):
+        return f"it would take over {rules.MOST_RUNS} runs or {rules.MOST_IMAGES} images, mean and spread being equal"
+    if row["needs"] > 0 and row["verdict"] == rules.CROSSES:
+        return f"n = {int(row['needs'])} would decide, mean and spread being equal"
+    return ""
 
 
 def cost(folder: Path) -> pd.DataFrame:

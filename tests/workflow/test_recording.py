@@ -74,6 +74,14 @@ def test_tables_pictures_costs_and_origins_are_kept(folder):
     assert list(timings.columns) == list(planner.TIMINGS) and list(timings.seconds) == [2.5, 2.5]
 
 
+def test_the_report_is_left_out_but_for_what_it_cost(folder, monkeypatch):
+    monkeypatch.setattr(recording.parameters, "REPORT", "02_b")
+    target = recording.record("p", "laptop")
+    assert {path.name for path in target.glob("*/*")} == {"01_a.scores.csv", "01_a.curve.png"}
+    assert set(files.read_json(target / "manifest.json", dict)["jobs"]) == {"01_a"}
+    assert list(pd.read_csv(target / "timings.csv").job) == ["01_a", "02_b"]
+
+
 def test_recorded_costs_are_found_by_the_planner(folder):
     recording.record("p", "laptop")
     job = workflow.plan("p")["01_a"].job

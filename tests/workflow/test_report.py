@@ -11,7 +11,7 @@ from jobs import write_mark
 from synpos_lib.core import files
 from synpos_lib.core.errors import Problem
 from synpos_lib.core.runs import open_run
-from synpos_lib.lab import notebook, parameters
+from synpos_lib.lab import notebook, parameters, recorded
 from synpos_lib.methods.table import METHODS
 from synpos_lib.results import claims, evaluations, published
 from synpos_lib.results.tables import Estimate, share
@@ -164,10 +164,15 @@ def test_an_undecided_claim_says_how_many_would_decide_it(folder, monkeypatch):
     assert words["with five species"] == "n = 4 would decide, mean and spread being equal" and not words["helped"]
     none = claims.claim("no effect", "MixDiff", Estimate(0.0, -0.05, 0.05, 3), of="mixdiff-real")
     keep(folder, "11_mixdiff", [none])
-    text = "cannot be shown here: it would take over 100 runs or 10000 images"
+    text = "it would take over 100 runs or 10000 images, mean and spread being equal"
     found = report.claims(folder)
-    assert [report.shortfall(row) for row in found[found.claim == "no effect"].to_dict("records")] == [text]
+    row = found[found.claim == "no effect"].iloc[0].to_dict()
+    assert (report.shortfall(row), row["verdict"], row["corrected"]) == (text, CROSSES, CROSSES)
     assert text in report.Parts(folder).claims(found, "MixDiff")
+    keep(folder, "11_mixdiff", [claims.claim("no effect", "MixDiff", Estimate(0.0, -0.05, 0.05, 5), of="mixdiff-real")])
+    found = report.claims(folder)
+    row = found[found.claim == "no effect"].iloc[0].to_dict()
+    assert (report.shortfall(row), row["verdict"], row["corrected"]) == (text, claims.CANNOT, claims.CANNOT)
     keep(folder, "11_mixdiff", [{key: value for key, value in none.items() if key != "needs"}])  # an earlier version's
     found = report.claims(folder)
     assert [report.shortfall(row) for row in found[found.claim == "no effect"].to_dict("records")] == [""]
@@ -218,6 +223,38 @@ def test_results_that_an_earlier_plan_left_are_not_gathered(folder):
     (folder / "jobs" / "08_linear_and_knn.json").unlink()
     message = report.caveats(folder)
     assert message[0].startswith("“These images”: scenes.") and "08_linear_and_knn, 09_transfer" in message[1]
+
+
+def test_of_the_pieces_of_a_recording_the_one_with_more_seeds_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
+    few, many = Estimate(0.03, -0.01, 0.07, 5), Estimate(0.03, 0.01, 0.05, 12)
+    for name, gain, on in [
+        ("quick", few, ""),
+        ("thorough-a", many, ""),
+        ("thorough-b", few, ""),
+        ("paper", many, "cifar10"),
+    ]:
+        rows = [claims.claim("ours", "CLSP", gain, of="clsp-knn"), claims.claim("no effect", "CLSP", few)]
+        data = pd.DataFrame(rows).to_csv(index=False).encode()
+        table = tmp_path / "recorded" / name / "tables" / "08_linear_and_knn.claims.csv"
+        files.write_bytes(table, data)
+        result = {
+            "notebook": "08_linear_and_knn",
+            "sha256": files.sha256(table),
+            "code": "",
+            "made": "",
+            "hardware": "",
+        }
+        job = {"notebook": "08_linear_and_knn", "parameters": {"dataset": on or "scenes"}}
+        manifest = {"profile": name, "command": name, "figures": {}, "tables": {table.name: result}}
+        files.write_json(table.parents[1] / "manifest.json", manifest | {"jobs": {"08_linear_and_knn": job}})
+    found = {place: rows[rows.n > 0] for place, rows in report.recorded_claims().items()}
+    verdicts = {place: dict(zip(rows.claim, rows.verdict, strict=True)) for place, rows in found.items()}
+    assert verdicts == {
+        "paper": {"ours": "reproduced", "no effect": CROSSES},
+        "quick": {"ours": CROSSES, "no effect": CROSSES},
+        "thorough": {"ours": HOLDS, "no effect": CROSSES},
+    }
 
 
 def test_an_unknown_claim_is_named(folder, monkeypatch):
