@@ -189,7 +189,7 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "LIBRARY", copy)
 
     def codes():
-        both = [*profiles.jobs("quick"), *profiles.jobs("thorough-clsp")]
+        both = [*profiles.jobs("quick"), *profiles.jobs("thorough-methods")]
         jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in both}
         names = ("05_synthetic_positives", "08_linear_and_knn")
         return jobs | {f"recorded {name}": recorded.results_code(name) for name in names}

@@ -13,7 +13,7 @@ from synpos_lib.core.runs import open_run
 from synpos_lib.experiments import search
 from synpos_lib.lab import figures, notebook, parameters
 from synpos_lib.methods import short
-from synpos_lib.results import claims, evaluations, tables
+from synpos_lib.results import claims, evaluations, published, tables
 from synpos_lib.train.pretrain import Config
 from synpos_lib.workflow import profiles
 
@@ -69,15 +69,16 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
         assert set(few) <= stores, name
 
 
-@pytest.mark.parametrize("profile", ["quick", "thorough-clsp", "cifar", "paper"])
-def test_the_controls_have_five_seeds_or_ten_where_five_did_not_decide(profile):
-    jobs = [job.parameters for job in profiles.jobs(profile) if job.notebook == "07_ssl_training"]
+@pytest.mark.parametrize("pieces", [["quick"], ["thorough-clsp", "thorough-controls"], ["cifar"], ["paper"]])
+def test_the_controls_have_five_seeds_or_ten_where_five_did_not_decide(pieces):
+    jobs = [job for piece in pieces for job in profiles.jobs(piece)]
+    jobs = [job.parameters for job in jobs if job.notebook == "07_ssl_training"]
     seeds = {}
     for p in jobs:
         seeds.setdefault((p["method"], p["variant"]), set()).update(p["seeds"])
         assert (p["views"] == "weak") == (p["variant"] == "weak")
         assert p["variant"] in ("", "weak", "all-images") or p["positives"] == f"{p['variant']}-{p['dataset']}"
-    embedded = profile not in ("cifar", "paper")
+    embedded = pieces not in (["cifar"], ["paper"])
     kinds = [kind for kind in KINDS if embedded or kind != "oracle"]  # of photographs there is no oracle
     controls = [
         ("simclr", ""),
@@ -85,11 +86,20 @@ def test_the_controls_have_five_seeds_or_ten_where_five_did_not_decide(profile):
         ("simclr-aug", ""),
         *(("clsp-simclr", kind) for kind in ["", *kinds]),
     ]
-    if profile == "quick":  # these two are in thorough-clsp
+    if pieces == ["quick"]:  # these two are in thorough-controls
         controls = [control for control in controls if control not in {("simclr", "weak"), ("clsp-simclr", "blurred")}]
     ten = {("simclr", ""), ("simclr-aug", ""), ("clsp-simclr", ""), ("clsp-simclr", "cut-and-paste")}
     for control in controls:
-        assert seeds[control] == set(range(10 if profile == "thorough-clsp" and control in ten else 5)), control
+        assert seeds[control] == set(range(10 if "thorough-clsp" in pieces and control in ten else 5)), control
+
+
+def test_the_pieces_of_thorough_train_every_method_of_the_first_table():
+    jobs = [job for name in profiles.profile_names() if name.startswith("thorough-") for job in profiles.jobs(name)]
+    trained = [job.parameters for job in jobs if job.notebook == "07_ssl_training"]
+    seeds = {method: set() for method in published.load("clsp_linear").method}
+    for p in trained:
+        seeds.get(p["method"], set()).update(p["seeds"])
+    assert len(seeds) > 15 and all(len(some) >= 5 for some in seeds.values()), seeds
 
 
 @pytest.fixture
