@@ -32,6 +32,7 @@ from synpos_lib.train.pretrain import Config, load_encoder
 CODE = ("synpos_lib.evaluate.linear_and_knn",)
 PULL = "pull_weight"  # the hyperparameter that weighs the pull
 ENOUGH = 32  # candidates: the paper's greatest number, which teach no more than 8
+ENDS = 0.01, 1.6  # the paper's least and greatest weight of the pull
 JUDGED = 300  # anchors whose positives the judge labels
 
 
@@ -104,7 +105,9 @@ def claims(rows: pd.DataFrame, usual: Mapping[str, Any]) -> pd.DataFrame:
     most, pull, w, method = (usual[name] for name in ("candidates", "lambda", "w", "method"))
     what = rows[(rows.factor == "what") & (rows.method == method)]
     others = {name: [at for at in what["at"][what.setting == name] if at != usual[name]] for name in ("lambda", "w")}
-    weak, strong, own = min(others["lambda"]), max(others["lambda"]), max(others["w"])
+    weak = min((value for value in others["lambda"] if value < pull), default=ENDS[0])
+    strong = max((value for value in others["lambda"] if value > pull), default=ENDS[1])
+    own = max(others["w"])
     sentences = [
         (f"{most} candidates teach more than 1", "candidates", (most, 1), "above 0", "candidates"),
         (f"{ENOUGH} candidates teach what 8 do", "candidates", (ENOUGH, 8), "within 0.01", "candidates-enough"),

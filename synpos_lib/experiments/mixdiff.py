@@ -130,6 +130,7 @@ class Study:
         seed: int,
         others: dict[str, tuple[float, Tensor | None]],  # variations by name: their quality; None: the usual ones
         shares: Sequence[float],  # of the images
+        ratios: Sequence[float] = (0.5,),  # of mixed pairs, between none and all
     ) -> pd.DataFrame:
         """Mix with half of the pairs mixed and with other variations, Real and Mix with fewer images: as `answers`.
 
@@ -137,7 +138,7 @@ class Study:
         those of the variant `aug`. Only the clean test images count.
         """
         jobs: list[tuple] = [("ratio", 0.0, "Real", {}), ("ratio", 1.0, "Mix", {})]
-        jobs.append(("ratio", 0.5, "Mix", {"variant": "ratio-0.5", "ratio": 0.5}))
+        jobs += [("ratio", ratio, "Mix", {"variant": f"ratio-{ratio:g}", "ratio": ratio}) for ratio in ratios]
         for name, (quality, variations) in others.items():
             study = "generator" if name == OTHER_GENERATOR else "quality"
             other = {} if variations is None else {"variant": name, "variations": variations}
@@ -185,6 +186,8 @@ def claims(shifts: pd.DataFrame, tasks: pd.DataFrame, studies: pd.DataFrame) -> 
     name = shifts.base.iloc[0]
     usual, bare = (shifts[shifts.augmentation == augmentation] for augmentation in (WITH, WITHOUT))
     clean, hard = usual[usual.target == "clean"], usual[usual.target != "clean"]
+    bases = hard.groupby("seed").base.transform("nunique")
+    hard = hard[bases == hard.base.nunique()]  # of the seeds that all methods have, so that all count alike
     first, bare = clean[clean.base == name], bare[(bare.target == "clean") & (bare.base == name)]
     changed = studies[studies.variant != "aug"]
     part = {study: changed[changed.study == study] for study in ("quality", "generator", "share")}

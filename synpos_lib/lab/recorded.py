@@ -1,6 +1,7 @@
 """Recorded results, read: numbers that were measured earlier and committed with their manifest (recording.py).
 
     recorded.load("08_linear_and_knn.linear")   # rows of every recording that has this table
+    recorded.load("*.claims")                   # or such tables; the column `table` names each
 
 A row is marked `changed` when code that computes its number has changed since: the library's science, and the cells of
 the notebooks that it builds on, but not code that only draws or displays.
@@ -9,6 +10,7 @@ the notebooks that it builds on, but not code that only draws or displays.
 import ast
 import contextlib
 import dis
+import fnmatch
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = runtime.REPOSITORY / "outputs" / "recorded"
-MARKS = ("recorded", "made", "hardware", "changed")  # columns that load adds
+MARKS = ("recorded", "table", "made", "hardware", "changed")  # columns that load adds
 _MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop", "remove", "clear", "sort"}
 
 
@@ -92,17 +94,19 @@ def load(table: str) -> "pd.DataFrame":
     """The rows of a recorded table, each with its recording; no rows when there is no such table."""
     import pandas as pd
 
-    parts = [pd.DataFrame(columns=MARKS)]
+    parts, codes = [pd.DataFrame(columns=MARKS)], dict[str, str]()
     for path in sorted(FOLDER.glob("*/manifest.json")):
-        about = read_manifest(path.parent)["tables"].get(f"{table}.csv")
-        if about is None:
-            continue
-        data = path.parent / "tables" / f"{table}.csv"
-        if not data.exists() or files.sha256(data) != about["sha256"]:
-            raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
-        code = results_code(about["notebook"]) if about["notebook"] else sources_code(about.get("sources", []))
-        marks = {"recorded": path.parent.name, "made": about["made"], "hardware": about["hardware"]}
-        parts.append(pd.read_csv(data).assign(**marks, changed=about["code"] != code))
+        known = read_manifest(path.parent)["tables"]
+        for name in fnmatch.filter(known, f"{table}.csv"):
+            about, data = known[name], path.parent / "tables" / name
+            if not data.exists() or files.sha256(data) != about["sha256"]:
+                raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
+            maker = about["notebook"] or " ".join(about.get("sources", []))
+            if maker not in codes:
+                codes[maker] = results_code(maker) if about["notebook"] else sources_code(about.get("sources", []))
+            marks = {"recorded": path.parent.name, "table": data.stem, "made": about["made"]}
+            marks["hardware"] = about["hardware"]
+            parts.append(pd.read_csv(data).assign(**marks, changed=about["code"] != codes[maker]))
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else parts[-1]
 

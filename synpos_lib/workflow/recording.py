@@ -2,9 +2,9 @@
 
     ./run_all.sh record quick          outputs/quick -> outputs/recorded/quick
 
-It keeps the tidy tables and small pictures of every notebook that ran once, and the cost of every job. Jobs of one
-notebook that ran many times (one training each) are in the tables that gather them. The report is left out: every
-report judges the recorded tables anew.
+It keeps the tidy tables and small pictures of every notebook that ran once, the claims of every job, and what each
+cost. Jobs of one notebook that ran many times (one training each) are in the tables that gather them. The report is
+left out: every report judges the recorded claims anew.
 """
 
 import time
@@ -31,9 +31,13 @@ def record(profile: str, name: str) -> Path:
         if step.reason or not step.mark:
             raise Problem(f"{step.name} is not finished ({step.reason}): start ./run_all.sh {profile} first")
         done[step.name] = step.mark
-    notebooks = Counter(mark["notebook"] for mark in done.values() if mark["notebook"] != parameters.REPORT)
-    once = {name: mark for name, mark in done.items() if notebooks[mark["notebook"]] == 1}
-    notes = {path: marks.read_note(path) for job in once for path in sorted(here.glob(f"*/{job}.*.json"))}
+    counts = Counter(mark["notebook"] for mark in done.values())
+    notes: dict[Path, marks.Note] = {}
+    for job, mark in done.items():
+        if mark["notebook"] != parameters.REPORT:
+            kept = f"*/{job}.*.json" if counts[mark["notebook"]] == 1 else f"tables/{job}.claims.json"
+            notes |= {path: marks.read_note(path) for path in sorted(here.glob(kept))}
+    jobs = {note["job"] for note in notes.values()}
     runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]
     command = f"./run_all.sh {profile}"
     manifest = {
@@ -46,7 +50,7 @@ def record(profile: str, name: str) -> Path:
         "tables": {},
         "figures": {},
         "runs": {run.name: _run_record(run) for run in runs},
-        "jobs": {job: {"notebook": mark["notebook"], "parameters": mark["parameters"]} for job, mark in once.items()},
+        "jobs": {job: {key: done[job][key] for key in ("notebook", "parameters")} for job in done if job in jobs},
     }
     with recorded.replacing(recorded.FOLDER / name, command) as target:
         for path, note in notes.items():

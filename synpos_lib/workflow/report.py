@@ -27,8 +27,6 @@ from synpos_lib.results import published
 from synpos_lib.workflow import marks, pages, profiles
 
 PAPER = "paper"  # the profile with the papers' settings
-FEWEST = 5  # seeds; from fewer the spread is not known well enough to say that no number would decide
-TEXTS = dict.fromkeys(("of", "departure", "on"), str)  # columns of a table of claims, which may be empty
 COLOURS = dict(
     zip(
         rules.VERDICTS,
@@ -63,62 +61,69 @@ def check_runs(folder: Path, results: Iterable[dict]) -> int:
 
 def claims(folder: Path) -> pd.DataFrame:
     """Every claim of the papers with its measurements in this folder; see `judge`."""
-    settings = [job.parameters for job in profiles.jobs(PAPER)]
     tables = []
     for note in notes(folder):
-        if not note["stem"].endswith(".claims"):
-            continue
-        path, about = note["path"].with_suffix(".csv"), note["parameters"]
-        rows = pd.read_csv(path, dtype=TEXTS)
-        unknown = rows[~rows.verdict.isin(rules.MEASURED)]
-        if len(unknown):
-            raise Problem(
-                f"the verdict '{unknown.verdict.iloc[0]}' in {path} is not one that a rule "
-                f"gives: run notebook {note['notebook']} again"
-            )
-        rows["on"] = rows.on.fillna(str(about.get("dataset", "")))
-        tables.append(rows.assign(settings=about in settings, job=note["job"], table=note["stem"]))
+        if note["stem"].endswith(".claims"):
+            path = note["path"].with_suffix(".csv")
+            tables.append(_measured(pd.read_csv(path), path, note["parameters"], job=note["job"], table=note["stem"]))
     return judge(tables)
 
 
 def recorded_claims() -> dict[str, pd.DataFrame]:
-    """The same for each recording; the pieces of `thorough` are one, and a measurement is that with most seeds."""
-    manifests = {
-        path.parent.name: recorded.read_manifest(path.parent) for path in recorded.FOLDER.glob("*/manifest.json")
-    }
+    """The same for each recording; the pieces of `thorough` are one, and each claim is judged by that with most seeds.
+
+    A † marks a recording whose code has changed since.
+    """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for notebook in [name for name in notebook_names() if name != REPORT]:
-        for name, rows in recorded.load(f"{notebook}.claims").groupby("recorded"):
-            manifest, place = manifests[str(name)], re.sub("^thorough-.*", "thorough", str(name))
-            rows = rows.assign(settings=manifest["profile"] == PAPER, job=notebook, table=notebook).astype(TEXTS)
-            rows["on"] = rows.on.fillna(str(manifest["jobs"][notebook]["parameters"].get("dataset", "")))
-            tables.setdefault(place, []).append(rows)
-    most = {place: pd.concat(parts).sort_values("n", kind="stable") for place, parts in sorted(tables.items())}
-    return {place: judge([rows.drop_duplicates(["claim", "of", "on"], keep="last")]) for place, rows in most.items()}
+    for (name, table), rows in recorded.load("*.claims").groupby(["recorded", "table"]):
+        folder, job = recorded.FOLDER / name, table.removesuffix(".claims")
+        parameters = recorded.read_manifest(folder)["jobs"][job]["parameters"]
+        rows = _measured(rows, folder / "tables" / f"{table}.csv", parameters, job=job, table=table)
+        tables.setdefault(re.sub("^thorough-.*", "thorough", name), []).append(rows)
+    places = {}
+    for place, parts in tables.items():
+        rows = pd.concat(parts)
+        key = [rows.of.where(rows.of != "", rows.claim), rows.on, rows.departure]
+        most = rows.groupby([*key, rows.recorded], sort=False).n.transform("max")
+        best = rows.assign(most=most).groupby(key, sort=False).most.transform("max")
+        chosen = rows[most == best]
+        places[place + " †" * bool(chosen.changed.any())] = judge([chosen])
+    return places
+
+
+def _measured(rows: pd.DataFrame, path: Path, parameters: dict, **columns: str) -> pd.DataFrame:
+    """The measured rows of a table of claims, with the images of each and whether its settings are the papers'."""
+    unknown = rows[~rows.verdict.isin(rules.MEASURED)]
+    if len(unknown):
+        raise Problem(
+            f"the verdict '{unknown.verdict.iloc[0]}' in {path} is not one that a rule gives: "
+            f"run notebook {columns['job']} again"
+        )
+    empty = {"of": "", "departure": "", "on": str(parameters.get("dataset", ""))}
+    rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
+    settings = parameters in [job.parameters for job in profiles.jobs(PAPER)]
+    needs = rows.get("needs", float("nan"))  # tables of earlier versions lack it
+    return rows[rows.n > 0].assign(needs=needs, settings=settings, **columns)
 
 
 def judge(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Every claim of the papers, a row for each measurement of it in these tables, and those that were not attempted.
 
     `verdict` is that of the row by itself, `corrected` what Holm's correction leaves of it, all measurements being one
-    family. Where five seeds or more show so little that no affordable number would decide, both say so. `original`
-    says whether the row was measured on the paper's own data and settings; where one was, those on other images or
-    settings count as departures.
+    family. `original` says whether the row was measured on the paper's own data and settings; where one was, those on
+    other images or settings count as departures.
     """
     none = pd.DataFrame(columns=[*rules.COLUMNS, "settings", "job", "table"]).astype({"p": float, "settings": bool})
-    evidence = pd.concat([rows[rows.n > 0] for rows in tables if (rows.n > 0).any()] or [none], ignore_index=True)
-    evidence = evidence.fillna({"of": "", "departure": "", "on": ""}).assign(needs=evidence.get("needs", float("nan")))
+    evidence = pd.concat([rows for rows in tables if len(rows)] or [none], ignore_index=True)
     paper = published.load("claims").set_index("id")
     for name in evidence.of[evidence.of != ""].unique():
         if name not in paper.index:
             raise Problem(f"there is no claim '{name}' in published/claims.csv ({suggest(name, paper.index)})")
     evidence["corrected"] = rules.correct(evidence)
-    beyond = (evidence.n >= FEWEST) & (evidence.needs == float("inf"))
     data = [paper.data.get(of, "").split() for of in evidence.of]
     fits = pd.Series([on in names for on, names in zip(evidence.on, data, strict=True)], evidence.index, dtype=bool)
     evidence["original"] = fits & evidence.settings & (evidence.departure == "")
     for column in ("verdict", "corrected"):
-        evidence[column] = evidence[column].mask(beyond & (evidence[column] == rules.CROSSES), rules.CANNOT)
         evidence[column] = evidence[column].mask(evidence.original, evidence[column].replace(rules.ORIGINAL))
     parts = []
     for name, about in paper.iterrows():
@@ -142,15 +147,21 @@ def judge(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim of the papers, with the verdict on all its measurements together, departures left out."""
+    """One row per claim of the papers, with the verdict on all its measurements together, departures left out.
+
+    `beyond`: it is undecided, and no n that can be afforded would decide it.
+    """
     counted = table[(table.id != "") & (table.departure == "")]
-    return counted.groupby("id", sort=False).agg(
+    open_ = counted[counted.verdict.isin([rules.ONE_RUN, rules.CROSSES])]
+    whole = counted.groupby("id", sort=False).agg(
         paper=("paper", "first"),
         claim=("sentence", "first"),
         verdict=("verdict", rules.together),
         corrected=("corrected", rules.together),
         measurements=("table", lambda names: int((names != "").sum())),
     )
+    beyond = open_.needs.eq(float("inf")).groupby(open_.id).all().reindex(whole.index, fill_value=False)
+    return whole.assign(beyond=beyond & (whole.verdict == rules.CROSSES))
 
 
 def counts(table: pd.DataFrame, column: str = "verdict") -> pd.DataFrame:
@@ -184,12 +195,12 @@ def amount(row: dict) -> str:
 
 
 def shortfall(row: dict) -> str:
-    """What a measurement lacks that decides nothing, in words; empty for others."""
-    if row["needs"] == float("inf") and row["verdict"] in (rules.CROSSES, rules.CANNOT):
-        return f"it would take over {rules.MOST_RUNS} runs or {rules.MOST_IMAGES} images, mean and spread being equal"
-    if row["needs"] > 0 and row["verdict"] == rules.CROSSES:
-        return f"n = {int(row['needs'])} would decide, mean and spread being equal"
-    return ""
+    """What an undecided measurement lacks, in words; empty for others."""
+    if row["verdict"] != rules.CROSSES:
+        return ""
+    if row["needs"] == float("inf"):
+        return f"cannot be shown here: it would take over {rules.MOST_RUNS} runs or {rules.MOST_IMAGES} images"
+    return f"n = {int(row['needs'])} would decide, mean and spread being equal" if row["needs"] > 0 else ""
 
 
 def cost(folder: Path) -> pd.DataFrame:

@@ -126,3 +126,7 @@ def test_claims_compare_the_usual_value_with_others():
         assert table.measured[f"clsp-{of}"] == pytest.approx(value) and table.n[f"clsp-{of}"] == 2
     assert table.verdict["clsp-candidates-enough"] == "not attempted"
     assert set(table.index) <= set(published.load("claims").id)
+    strong = [row for row in rows if (row["setting"], row["at"]) != ("lambda", 0.01)]  # no weaker pull was tried
+    table = ablations.claims(pd.DataFrame(strong), usual).set_index("of")
+    assert table.verdict["clsp-lambda"] == "not attempted" and "0.01" in table.claim["clsp-lambda"]
+    assert table.measured["clsp-lambda-too-large"] == pytest.approx(-0.15)

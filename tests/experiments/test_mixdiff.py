@@ -197,6 +197,18 @@ def test_the_claims_are_paired_differences():
     assert table.loc["mixdiff-imagenet", "verdict"] == "not attempted" and "4.56" in table.claim["mixdiff-imagenet"]
 
 
+def test_the_mean_of_all_methods_is_taken_over_the_seeds_that_all_have():
+    about = {"augmentation": mixdiff.WITH, "target": "fog"}
+    first = rows({"Real": {0: 0.5, 1: 0.5, 2: 0.5}, "Mix": {0: 0.6, 1: 0.6, 2: 0.6}}, base="SimCLR", **about)
+    second = rows({"Real": {0: 0.5, 1: 0.5}, "Mix": {0: 0.2, 1: 0.3}}, base="DINO", **about)
+    shifts = pd.concat([first, second])
+    table = mixdiff.claims(
+        pd.concat([shifts.assign(target="clean"), shifts]), shifts[:0], first[:0].assign(study="", x=0.0, variant="")
+    ).set_index("of")
+    assert table.measured["mixdiff-shift"] == pytest.approx((0.1 + (-0.3 - 0.2) / 2) / 2)
+    assert table.n["mixdiff-shift"] == 2 and table.n["mixdiff-real"] == 3
+
+
 def test_studies_that_were_not_made_are_not_attempted():
     usual = {"base": "SimCLR", "augmentation": mixdiff.WITH, "target": "clean"}
     clean = rows({"Real": {0: 0.5, 1: 0.6}, "Syn": {0: 0.4, 1: 0.5}, "Mix": {0: 0.6, 1: 0.7}}, **usual)
