@@ -131,6 +131,22 @@ def check_is_copy(function: Callable) -> Mistakes:
 
 
 @_check
+def check_blind_share(function: Callable) -> Mistakes:
+    """Notebook 05b: right positives by chance, for any frequencies."""
+    even, uneven = function([50] * 10), function([90, 10])
+    yield {
+        "this is right for equal frequencies only; an anchor of a frequent class finds its like more often": _near(
+            uneven, 0.5
+        ),
+        "this is the chance of the frequent class only; take the mean over all anchors": _near(uneven, 0.9),
+        "counts are not frequencies; divide by their sum": even > 1,
+        "multiply the share of anchors of a class by the share of images of that class, and add up": not (
+            _near(even, 0.1) and _near(uneven, 0.82)
+        ),
+    }
+
+
+@_check
 def check_mutual(function: Callable) -> Mistakes:
     """Notebook 06: neighbours that choose each other."""
     neighbour = torch.tensor([1, 0, 1, 4, 5, 3])  # 0 and 1 choose each other, 3 to 5 form a circle

@@ -103,6 +103,12 @@ MISTAKES = {
         lambda n: n[n[n]] == n,
         lambda n: (n[n] == torch.arange(6)) | (n[n[n]] == torch.arange(6)),
     ],
+    "check_blind_share": [
+        lambda counts: 1 / len(counts),
+        lambda counts: max(counts) / sum(counts),
+        lambda counts: sum(n**2 for n in counts),
+        lambda counts: sum(n / sum(counts) for n in counts),
+    ],
     "check_lucky": [
         lambda n: 1 - 0.95**n,
         lambda n: 0.025 * n,

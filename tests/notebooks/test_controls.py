@@ -34,7 +34,9 @@ def kinds_of_stores(p: dict) -> set[str]:
 def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
     """The name of each store that a job reads, with the images and the anchors that it is to belong to."""
     match notebook:
-        case "06_ssl_methods":
+        case "05b_dose_and_response" if not p["positives"]:
+            return []
+        case "05b_dose_and_response" | "06_ssl_methods":
             return [(f"{p['positives']}-seed{k}", p["dataset"], p["images"], p["anchors"]) for k in p["seeds"]]
         case "06b_search":
             rows = p["search_rows"] or search.rows()
@@ -64,7 +66,7 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
     }
     stores |= {store[:3] for store in stores}  # notebook 10 takes as many anchors as there are
     wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
-    assert sum(map(len, wanted.values())) >= 3
+    assert sum(map(len, wanted.values())) >= 3 or not made
     for name, few in wanted.items():
         assert set(few) <= stores, name
 
