@@ -2,7 +2,7 @@
 
     positive = an image of the anchor's class with probability `share`, else one of another class
 
-No model draws them, and labels choose them: a measure of how good a positive must be, and no method.
+No model draws them; they are chosen by their labels. A yardstick for generators, not a method.
 """
 
 import torch
@@ -14,19 +14,19 @@ from synpos_lib.data.images import Images, row_finder
 
 
 class SameClass:
-    """A generator of positives: other images of the pool, which the anchors are among."""
+    """A generator of positives: other images of a pool that contains the anchors."""
 
     def __init__(self, pool: Images, share: float) -> None:
         self.images, self.share, self.rows = pool.images, share, row_finder(pool.images)
         counts = torch.bincount(pool.truth, minlength=len(pool.classes))
         if share > 0 and (counts == 1).any():
             name = pool.classes[int((counts == 1).nonzero()[0])]
-            raise Problem(f"there is only one image of '{name}', and a positive is another one: take more images")
+            raise Problem(f"there is only one image of '{name}', and its positive must be another one: take more")
         if share < 1 and (counts > 0).sum() < 2:
             raise Problem(
                 f"all these images are of the class '{pool.classes[int(counts.argmax())]}': add another class"
             )
-        self.count = counts[pool.truth]  # (N,) of the class of each image
+        self.count = counts[pool.truth]  # (N,) the size of each image's class
         self.order = pool.truth.argsort(stable=True)  # the rows, class by class
         self.place = self.order.argsort()  # of each row in that order
         self.start = (counts.cumsum(0) - counts)[pool.truth]  # where its class begins there
