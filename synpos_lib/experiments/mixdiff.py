@@ -132,7 +132,7 @@ class Study:
         shares: Sequence[float],  # of the images
         ratios: Sequence[float] = (0.5,),  # of mixed pairs, between none and all
     ) -> pd.DataFrame:
-        """Mix with half of the pairs mixed and with other variations, Real and Mix with fewer images: as `answers`.
+        """Mix with a share of the pairs mixed and with other variations, Real and Mix with fewer images: as `answers`.
 
         Further columns are `study` (ratio, quality, generator or share) and `x`. Beside them stand the usual trainings,
         those of the variant `aug`. Only the clean test images count.

@@ -35,8 +35,8 @@ def record(profile: str, name: str) -> Path:
     notes: dict[Path, marks.Note] = {}
     for job, mark in done.items():
         if mark["notebook"] != parameters.REPORT:
-            kept = f"*/{job}.*.json" if counts[mark["notebook"]] == 1 else f"tables/{job}.claims.json"
-            notes |= {path: marks.read_note(path) for path in sorted(here.glob(kept))}
+            pattern = f"*/{job}.*.json" if counts[mark["notebook"]] == 1 else f"tables/{job}.claims.json"
+            notes |= {path: marks.read_note(path) for path in sorted(here.glob(pattern))}
     jobs = {note["job"] for note in notes.values()}
     runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]
     command = f"./run_all.sh {profile}"

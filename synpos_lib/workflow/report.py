@@ -27,6 +27,7 @@ from synpos_lib.results import published
 from synpos_lib.workflow import marks, pages, profiles
 
 PAPER = "paper"  # the profile with the papers' settings
+UNDECIDED = (rules.ONE_RUN, rules.CROSSES)
 COLOURS = dict(
     zip(
         rules.VERDICTS,
@@ -61,11 +62,11 @@ def check_runs(folder: Path, results: Iterable[dict]) -> int:
 
 def claims(folder: Path) -> pd.DataFrame:
     """Every claim of the papers with its measurements in this folder; see `judge`."""
-    tables = []
+    tables, settings = [], _papers_settings()
     for note in notes(folder):
         if note["stem"].endswith(".claims"):
-            path = note["path"].with_suffix(".csv")
-            tables.append(_measured(pd.read_csv(path), path, note["parameters"], job=note["job"], table=note["stem"]))
+            path, about = note["path"].with_suffix(".csv"), {"job": note["job"], "table": note["stem"]}
+            tables.append(_measurements(pd.read_csv(path), path, note["parameters"], settings, about))
     return judge(tables)
 
 
@@ -75,11 +76,14 @@ def recorded_claims() -> dict[str, pd.DataFrame]:
     A † marks a recording whose code has changed since.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    for (name, table), rows in recorded.load("*.claims").groupby(["recorded", "table"]):
-        folder, job = recorded.FOLDER / name, table.removesuffix(".claims")
-        parameters = recorded.read_manifest(folder)["jobs"][job]["parameters"]
-        rows = _measured(rows, folder / "tables" / f"{table}.csv", parameters, job=job, table=table)
-        tables.setdefault(re.sub("^thorough-.*", "thorough", name), []).append(rows)
+    settings = _papers_settings()
+    for name, part in recorded.load("*.claims").groupby("recorded"):
+        folder = recorded.FOLDER / name
+        jobs = recorded.read_manifest(folder)["jobs"]
+        for table, rows in part.groupby("table"):
+            path, job = folder / "tables" / f"{table}.csv", table.removesuffix(".claims")
+            rows = _measurements(rows, path, jobs[job]["parameters"], settings, {"job": job, "table": table})
+            tables.setdefault(re.sub("^thorough-.*", "thorough", name), []).append(rows)
     places = {}
     for place, parts in tables.items():
         rows = pd.concat(parts)
@@ -91,19 +95,24 @@ def recorded_claims() -> dict[str, pd.DataFrame]:
     return places
 
 
-def _measured(rows: pd.DataFrame, path: Path, parameters: dict, **columns: str) -> pd.DataFrame:
+def _papers_settings() -> list[dict]:
+    return [job.parameters for job in profiles.jobs(PAPER)]
+
+
+def _measurements(
+    rows: pd.DataFrame, path: Path, parameters: dict, settings: list[dict], about: dict[str, str]
+) -> pd.DataFrame:
     """The measured rows of a table of claims, with the images of each and whether its settings are the papers'."""
     unknown = rows[~rows.verdict.isin(rules.MEASURED)]
     if len(unknown):
         raise Problem(
             f"the verdict '{unknown.verdict.iloc[0]}' in {path} is not one that a rule gives: "
-            f"run notebook {columns['job']} again"
+            f"run notebook {about['job']} again"
         )
     empty = {"of": "", "departure": "", "on": str(parameters.get("dataset", ""))}
     rows = rows.astype(dict.fromkeys(empty, object)).fillna(empty)
-    settings = parameters in [job.parameters for job in profiles.jobs(PAPER)]
     needs = rows.get("needs", float("nan"))  # tables of earlier versions lack it
-    return rows[rows.n > 0].assign(needs=needs, settings=settings, **columns)
+    return rows[rows.n > 0].assign(needs=needs, settings=parameters in settings, **about)
 
 
 def judge(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -152,7 +161,7 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
     `beyond`: it is undecided, and no n that can be afforded would decide it.
     """
     counted = table[(table.id != "") & (table.departure == "")]
-    open_ = counted[counted.verdict.isin([rules.ONE_RUN, rules.CROSSES])]
+    undecided = counted[counted.verdict.isin(UNDECIDED)]
     whole = counted.groupby("id", sort=False).agg(
         paper=("paper", "first"),
         claim=("sentence", "first"),
@@ -160,7 +169,7 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
         corrected=("corrected", rules.together),
         measurements=("table", lambda names: int((names != "").sum())),
     )
-    beyond = open_.needs.eq(float("inf")).groupby(open_.id).all().reindex(whole.index, fill_value=False)
+    beyond = undecided.needs.eq(float("inf")).groupby(undecided.id).all().reindex(whole.index, fill_value=False)
     return whole.assign(beyond=beyond & (whole.verdict == rules.CROSSES))
 
 
