@@ -13,7 +13,7 @@ import dis
 import fnmatch
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -46,6 +46,7 @@ class Manifest(TypedDict):
 
     profile: str
     command: str
+    notebooks: NotRequired[list[str]]  # that the profile ran
     tables: dict[str, Result]
     figures: dict[str, Result]
     jobs: dict[str, dict[str, Any]]
@@ -94,16 +95,18 @@ def load(table: str) -> "pd.DataFrame":
     """The rows of a recorded table, each with its recording; no rows when there is no such table."""
     import pandas as pd
 
-    parts, codes = [pd.DataFrame(columns=MARKS)], dict[str, str]()
+    parts, codes = [pd.DataFrame(columns=MARKS)], dict[tuple[str, ...], str]()
     for path in sorted(FOLDER.glob("*/manifest.json")):
-        known = read_manifest(path.parent)["tables"]
+        manifest = read_manifest(path.parent)
+        known, notebooks = manifest["tables"], manifest.get("notebooks", [])
         for name in fnmatch.filter(known, f"{table}.csv"):
             about, data = known[name], path.parent / "tables" / name
             if not data.exists() or files.sha256(data) != about["sha256"]:
                 raise Problem(f"{data} is not what its manifest says: restore it, for example with git checkout")
-            maker = about["notebook"] or " ".join(about.get("sources", []))
+            notebook, sources = about["notebook"], about.get("sources", [])
+            maker = (notebook, *notebooks) if notebook else tuple(sources)
             if maker not in codes:
-                codes[maker] = results_code(maker) if about["notebook"] else sources_code(about.get("sources", []))
+                codes[maker] = results_code(notebook, notebooks) if notebook else sources_code(sources)
             marks = {"recorded": path.parent.name, "table": data.stem, "made": about["made"]}
             marks["hardware"] = about["hardware"]
             parts.append(pd.read_csv(data).assign(**marks, changed=about["code"] != codes[maker]))
@@ -111,12 +114,12 @@ def load(table: str) -> "pd.DataFrame":
     return pd.concat(filled, ignore_index=True) if filled else parts[-1]
 
 
-def results_code(notebook: str) -> str:
-    """Fingerprint of the code that a notebook's numbers come from, that of the notebooks before it included."""
+def results_code(notebook: str, notebooks: Collection[str]) -> str:
+    """Fingerprint of the code that a notebook's numbers come from, that of the notebooks run before it included."""
     after = parameters.predecessors()
     chain = [notebook]
     for name in chain:  # which grows meanwhile
-        chain += [other for other in after.get(name, []) if other not in chain]
+        chain += [other for other in after.get(name, []) if other in notebooks and other not in chain]
     source = "\n".join(cell for name in sorted(chain) for cell in result_cells(parameters.code_cells(name)))
     return parameters.notebook_fingerprint(source)
 

@@ -43,6 +43,7 @@ def record(profile: str, name: str) -> Path:
     manifest = {
         "profile": profile,
         "command": command,
+        "notebooks": sorted(counts),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commits": sorted({mark["provenance"]["commit"] for mark in done.values()}),
         "hardware": sorted({mark["provenance"]["hardware"] for mark in done.values()}),
@@ -84,7 +85,7 @@ def _record_result(path: Path, note: marks.Note, target: Path, manifest: dict) -
         "notebook": note["notebook"],
         "runs": note["runs"],
         "sha256": files.sha256(target / kind / source.name),
-        "code": recorded.results_code(note["notebook"]),
+        "code": recorded.results_code(note["notebook"], manifest["notebooks"]),
         "made": note["provenance"]["time"],
         **{key: note["provenance"][key] for key in ("hardware", "commit", "versions")},
     }

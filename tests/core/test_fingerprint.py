@@ -8,7 +8,7 @@ import pytest
 from synpos_lib import methods
 from synpos_lib.core import fingerprint
 from synpos_lib.core.errors import Problem
-from synpos_lib.lab import recorded
+from synpos_lib.lab import parameters, recorded
 from synpos_lib.mixing import pairs
 from synpos_lib.workflow import graph as workflow
 from synpos_lib.workflow import profiles
@@ -191,8 +191,8 @@ def copied(tmp_path, monkeypatch):
     def codes():
         both = [*profiles.jobs("quick"), *profiles.jobs("thorough-methods")]
         jobs = {job.name: workflow.job_fingerprint(job.notebook, job.parameters) for job in both}
-        names = ("05_synthetic_positives", "08_linear_and_knn")
-        return jobs | {f"recorded {name}": recorded.results_code(name) for name in names}
+        names, every = ("05_synthetic_positives", "08_linear_and_knn"), parameters.notebook_names()
+        return jobs | {f"recorded {name}": recorded.results_code(name, every) for name in names}
 
     return copy, codes
 

@@ -62,15 +62,22 @@ def notebooks(tmp_path, monkeypatch):
 
 
 def test_doubled_numbers_of_a_cell_that_also_draws_change_what_a_recording_rests_on(notebooks):
-    code = recorded.results_code("11_mixdiff")
+    code = recorded.results_code("11_mixdiff", [])
     assert notebooks("11_mixdiff", lambda text: "nb.figure" in text, "nb.table(", "nb.table(2 * ")
-    assert recorded.results_code("11_mixdiff") != code
+    assert recorded.results_code("11_mixdiff", []) != code
 
 
 def test_another_colour_in_a_cell_that_only_draws_changes_nothing(notebooks):
-    code = recorded.results_code("01_diffusion")
+    code = recorded.results_code("01_diffusion", [])
     assert notebooks("01_diffusion", lambda text: "nb.table" not in text, "figures.WHERE", "'#123456'")
-    assert recorded.results_code("01_diffusion") == code
+    assert recorded.results_code("01_diffusion", []) == code
+
+
+@pytest.mark.parametrize(("ran", "changed"), [(["05_synthetic_positives"], True), (["08_linear_and_knn"], False)])
+def test_only_notebooks_that_ran_before_change_what_a_recording_rests_on(notebooks, ran, changed):
+    code = recorded.results_code("11_mixdiff", ran)
+    assert notebooks("05_synthetic_positives", lambda text: True, "nb.table(", "nb.table(2 * ")
+    assert (recorded.results_code("11_mixdiff", ran) != code) is changed
 
 
 @pytest.mark.parametrize("name", parameters.notebook_names())
