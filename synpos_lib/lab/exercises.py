@@ -131,6 +131,22 @@ def check_is_copy(function: Callable) -> Mistakes:
 
 
 @_check
+def check_cosines_first(function: Callable) -> Mistakes:
+    """Notebook 05a: the columns of a layer, for another order of its inputs."""
+    weights = torch.arange(12.0).view(2, 6)  # of sine 0, cosine 0, sine 1, cosine 1, sine 2, cosine 2
+    value, wanted = function(weights), weights[:, [1, 3, 5, 0, 2, 4]]
+    yield {"return all columns, (n, 2 m)": tuple(value.shape) != (2, 6)}
+    yield {
+        "these are the sines first; theirs begin with a sine, ours with the cosines": torch.equal(
+            value, weights[:, [0, 2, 4, 1, 3, 5]]
+        ),
+        "nothing has moved; take every second column": torch.equal(value, weights),
+        "reorder the columns, which belong to the inputs, not the rows": torch.equal(value, weights.flip(0)),
+        "put the columns 1, 3, 5, … first, then 0, 2, 4, …": not torch.equal(value, wanted),
+    }
+
+
+@_check
 def check_blind_share(function: Callable) -> Mistakes:
     """Notebook 05b: right positives by chance, for any frequencies."""
     even, uneven = function([50] * 10), function([90, 10])

@@ -103,6 +103,13 @@ MISTAKES = {
         lambda n: n[n[n]] == n,
         lambda n: (n[n] == torch.arange(6)) | (n[n[n]] == torch.arange(6)),
     ],
+    "check_cosines_first": [
+        lambda weights: weights[:, 1::2],
+        lambda weights: torch.cat([weights[:, ::2], weights[:, 1::2]], 1),
+        lambda weights: weights,
+        lambda weights: weights.flip(0),
+        lambda weights: weights.flip(1),
+    ],
     "check_blind_share": [
         lambda counts: 1 / len(counts),
         lambda counts: max(counts) / sum(counts),

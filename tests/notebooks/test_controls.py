@@ -25,8 +25,10 @@ def cell(name: str, which: str) -> str:
     return next("".join(c["source"]) for c in parameters.read_notebook(name)["cells"] if c["id"] == which)
 
 
-def kinds_of_stores(p: dict) -> set[str]:
-    """The stores that a job of notebook 05 makes."""
+def kinds_of_stores(notebook: str, p: dict) -> set[str]:
+    """The stores that a job of notebook 05 or 05a makes."""
+    if notebook == "05a_published_positives":
+        return {"cut-and-paste", *["published"] * bool(p["model"]), *["released"] * bool(p["released"])}
     kinds = {"positives", "cut-and-paste", "blurred", "retrieved"} | ({"oracle"} if p["dataset"] == "scenes" else set())
     return kinds | ({"class-conditional"} if p["conditional_steps"] else set())
 
@@ -58,11 +60,12 @@ def stores_asked_for(notebook: str, p: dict) -> list[tuple]:
 def test_every_job_finds_the_stores_that_it_reads(profile):
     """Made from the same drawing of as many images: the store of another one would be refused after hours."""
     jobs = profiles.jobs(profile)
-    made = [job.parameters for job in jobs if job.notebook == "05_synthetic_positives"]
+    makers = ("05_synthetic_positives", "05a_published_positives")
+    made = [(job.notebook, job.parameters) for job in jobs if job.notebook in makers]
     stores = {
         (f"{kind}-{p['dataset']}-seed{k}", p["dataset"], p["images"], p["anchors"])
-        for p in made
-        for kind, k in itertools.product(kinds_of_stores(p), p["seeds"])
+        for notebook, p in made
+        for kind, k in itertools.product(kinds_of_stores(notebook, p), p["seeds"])
     }
     stores |= {store[:3] for store in stores}  # notebook 10 takes as many anchors as there are
     wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}

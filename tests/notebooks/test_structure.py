@@ -139,9 +139,9 @@ def test_the_profiles_are_those_of_the_readme():
     assert listed[:2] == ["smoke", "quick"] and sorted(listed) == profiles.profile_names()
 
 
-def test_smoke_and_quick_run_every_notebook():
+def test_smoke_and_quick_run_every_notebook_but_the_one_that_needs_a_download():
     for profile in ("smoke", "quick"):
-        assert {job.notebook for job in profiles.jobs(profile)} == set(NAMES)
+        assert {job.notebook for job in profiles.jobs(profile)} == set(NAMES) - {"05a_published_positives"}
 
 
 def test_every_notebook_has_its_place_in_the_graph():

@@ -1,0 +1,109 @@
+"""The published positives: whose they are is decided by pixels, and a file in another order is found out."""
+
+import numpy as np
+import pytest
+import torch
+
+from synpos_lib.core.errors import Problem
+from synpos_lib.data import catalog
+from synpos_lib.data.positives import make, read
+from synpos_lib.data.released import Released, check, originals
+from tests.real_formats import write_cifar10
+
+
+@pytest.fixture
+def cifar(tmp_path, monkeypatch):
+    """A small CIFAR-10 as torchvision keeps it, and its training images in the order of the files."""
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *about: True)
+    monkeypatch.setenv("SYNPOS_DATA", str(tmp_path / "data"))
+    return write_cifar10(tmp_path / "data")
+
+
+@pytest.fixture
+def file(cifar, tmp_path):
+    """Positives whose first pixel is the row of their image in the files, and whose second is k."""
+    array = np.zeros((len(cifar), 3, 32, 32, 3), np.uint8)
+    array[:, :, 0, 0, 0], array[:, :, 0, 0, 1] = (np.arange(len(cifar))[:, None] // part for part in (1, 256))
+    array[:, :, 0, 1, 0] = np.arange(3)
+    np.save(tmp_path / "released.npy", array)
+    return tmp_path / "released.npy"
+
+
+def test_every_anchor_gets_the_positives_of_its_own_row(cifar, file, tmp_path):
+    anchors = catalog.load("cifar10", "train")
+    assert not np.array_equal(anchors.images[0].permute(1, 2, 0), cifar[0])  # another order, or this shows nothing
+    run = make(tmp_path / "store", anchors, Released(file, originals("cifar10")), k=2)
+    store = read(run.folder, anchors)
+    assert store.shape == (len(anchors), 2, 3, 32, 32)
+    for n in range(len(anchors)):
+        row = int(store[n, 0, 0, 0, 0]) + 256 * int(store[n, 0, 1, 0, 0])
+        assert np.array_equal(cifar[row], anchors.images[n].permute(1, 2, 0))
+    assert store[:, :, 0, 0, 1].unique(dim=0).tolist() == [[0, 1]]
+
+
+def test_more_than_are_published_are_refused(cifar, file):
+    generator = Released(file, originals("cifar10"))
+    with pytest.raises(Problem, match="3 positives are published for each image, not 4"):
+        generator.generate(torch.from_numpy(cifar[:2]).permute(0, 3, 1, 2).contiguous(), 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((399, 2, 32, 32, 3), np.uint8), r"uint8 of shape \(399, .*need uint8 of shape \(400, K, 32, 32, 3\)"),
+        (np.zeros((400, 2, 32, 32, 3), np.float32), "float32 of shape"),
+        (np.zeros((400, 2, 3, 32, 32), np.uint8), "need uint8"),
+        (np.zeros((400, 32, 32, 3), np.uint8), "need uint8"),
+        (b"no array", r"no whole \.npy file"),
+        (None, "there is no file"),
+    ],
+)
+def test_another_array_is_refused(cifar, tmp_path, array, words):
+    file = tmp_path / "other.npy"
+    if isinstance(array, bytes):
+        file.write_bytes(array)
+    elif array is not None:
+        np.save(file, array)
+    with pytest.raises(Problem, match=words):
+        Released(file, originals("cifar10"))
+
+
+def test_half_a_file_is_refused(cifar, file):
+    file.write_bytes(file.read_bytes()[:100_000])
+    with pytest.raises(Problem, match=r"no whole \.npy file .*download it again"):
+        Released(file, originals("cifar10"))
+
+
+def test_a_tree_has_lost_the_order(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setenv("SYNPOS_DATA", str(tmp_path))
+    for part, name, i in ((part, name, i) for part in ("train", "test") for name in ("cat", "dog") for i in range(10)):
+        place = tmp_path / "cifar10" / part / name / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (i, 9 * i, 99)).save(place)
+    with pytest.raises(Problem, match="has lost the original order"):
+        originals("cifar10")
+
+
+def test_other_images_have_no_published_positives():
+    with pytest.raises(Problem, match="published for cifar10 and cifar100, not for 'scenes'"):
+        originals("scenes")
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("uneven", [False, True])
+def test_a_shuffled_file_is_refused_and_a_weak_one_is_not(classes, uneven, tmp_path):
+    rng = np.random.default_rng(0)
+    shares = (2.0 ** np.arange(classes) if uneven else np.ones(classes)) / (2**classes - 1 if uneven else classes)
+    labels = torch.from_numpy(rng.choice(classes, 3000, p=shares))
+    believed = 0
+    for _ in range(100):  # chance alone would pass three standard errors in about one of 700
+        try:
+            check(labels[torch.from_numpy(rng.permutation(3000))], labels, tmp_path / "f.npy")
+            believed += 1
+        except Problem as error:
+            assert "in another order" in str(error)
+    assert believed <= 3
+    few_right = torch.where(torch.from_numpy(rng.random(3000) < 0.2), labels, labels[rng.permutation(3000)])
+    check(few_right, labels, tmp_path / "f.npy")
