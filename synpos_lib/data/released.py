@@ -2,10 +2,12 @@
 
     positives[n, k] = released[i, k];   i: the place of anchor n in the original files, found by its pixels
 
-Their file is an array (N, K, 32, 32, 3) of uint8 in the order of the original training files; ours is another.
+Their file is an array (N, K, 32, 32, 3) of uint8 in the order of the original training files, which is not the order
+of our images.
 """
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,8 @@ class Released:
         """The first k candidates of each anchor; nothing is drawn: uint8 (B, 3, H, W) -> (B, k, 3, H, W)."""
         if k > self.images.shape[1]:
             raise Problem(f"{self.images.shape[1]} positives are published for each image, not {k}: ask for fewer")
-        found = self.images[self.rows(anchors).numpy(), :k]
-        return torch.from_numpy(np.ascontiguousarray(found.transpose(0, 1, 4, 2, 3)))
+        candidates = self.images[self.rows(anchors).numpy(), :k]
+        return torch.from_numpy(np.ascontiguousarray(candidates.transpose(0, 1, 4, 2, 3)))
 
 
 def read(file: Path, originals: Tensor) -> np.ndarray:
@@ -39,11 +41,12 @@ def read(file: Path, originals: Tensor) -> np.ndarray:
         raise Problem(f"there is no file {file}: download the positives that CLSP's README links, and give their path")
     try:
         array = np.load(file, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise Problem(f"{file} is no whole .npy file ({error}): download it again") from error
+    if not isinstance(array, np.ndarray):
+        raise Problem(f"{file} holds several arrays (.npz): give the .npy file that CLSP's README links")
     n, channels, height, width = originals.shape
-    wanted = (n, height, width, channels)
-    if array.dtype != np.uint8 or array.ndim != 5 or (array.shape[0], *array.shape[2:]) != wanted:
+    if array.dtype != np.uint8 or array.ndim != 5 or (array.shape[0], *array.shape[2:]) != (n, height, width, channels):
         raise Problem(
             f"{file} holds {array.dtype} of shape {array.shape}, and these images need uint8 of shape "
             f"({n}, K, {height}, {width}, {channels}): give the file that belongs to this data set"
@@ -55,7 +58,7 @@ def originals(name: str) -> Tensor:
     """All training images of CIFAR-10 or CIFAR-100 in the order of their files: (50000, 3, 32, 32)."""
     from torchvision import datasets
 
-    if not name.startswith("cifar"):
+    if name not in ("cifar10", "cifar100"):
         raise Problem(f"positives are published for cifar10 and cifar100, not for '{name}': take one of them")
     catalog.load(name, "train", n=1)  # says what to do if the set is not here
     root = Path(os.environ.get("SYNPOS_DATA") or Path.home() / ".cache" / "synpos").expanduser()
@@ -68,16 +71,17 @@ def originals(name: str) -> Tensor:
     return torch.from_numpy(whole.data).permute(0, 3, 1, 2).contiguous()
 
 
-def check(seen: Tensor, labels: Tensor, file: Path) -> None:
-    """Refuse positives in which a judge sees (N,) the classes of their anchors no more often than of any others.
+def check(answers: Tensor, labels: Tensor, chances: Tensor, file: Path) -> None:
+    """Refuse positives that show the classes of their anchors no more often than those of another set would.
 
-    Such a file is in another order: chance is what a shuffled one would have, plus three standard errors.
+    `answers` (n, K) are what a judge sees, `labels` (n,) the anchors' classes, `chances` the share of each class among
+    all images. The limit is chance plus three standard errors over n anchors: the K positives of one may be alike.
     """
-    classes = 1 + int(torch.cat([seen, labels]).max())
-    shares = [torch.bincount(part, minlength=classes).double() / len(part) for part in (seen, labels)]
-    kept, chance = (seen == labels).double().mean().item(), (shares[0] @ shares[1]).item()
-    if kept <= chance + 3 * (chance * (1 - chance) / len(seen)) ** 0.5:
+    shares = (answers == labels[:, None]).double().mean(1)
+    chance = chances[answers].mean().item()
+    if shares.mean() <= chance + 3 * (chance * (1 - chance) / len(labels)) ** 0.5:
         raise Problem(
-            f"only {kept:.1%} of the positives in {file} show the class of their anchor, {chance:.1%} would by chance: "
-            "they are probably in another order; download the file again, or believe it with believe=True"
+            f"only {shares.mean():.1%} of the positives in {file} show the class of their anchor, and by chance "
+            f"{chance:.1%} would: they may belong to the other CIFAR set or be in another order; "
+            "give the right file, or set believe to True"
         )

@@ -2,10 +2,12 @@
 
     unet = published.load("google/ddpm-cifar10-32")     # on the hub; a folder saved by diffusers; CLSP's own file .pt
 
-Differs from ours in: the published DDPM names its sines first, spaces their frequencies otherwise, halves images with
-padding on one side only, and adds 1e-6 in its normalisations. Its own network computes here, so all that is as it was.
+Differs from ours in: the published DDPM puts the sines of its time before the cosines, spaces their frequencies
+otherwise, halves images with padding on one side only, and adds 1e-6 in its normalisations. That network itself
+computes here, inside ours; CLSP's weights fit our own network.
 """
 
+import json
 import os
 import re
 from pathlib import Path
@@ -25,57 +27,69 @@ LINEAR = {"num_train_timesteps": T, "beta_start": 1e-4, "beta_end": 0.02, "beta_
 def load(name: str) -> UNet:
     """The model of that name on the hub, or in that folder or file, ready to sample."""
     place = Path(name).expanduser()
-    unet = read_clsp(place) if place.suffix in (".pt", ".pth") else _wrap(*_diffusers(name))
-    return unet.to(runtime.device(), memory_format=runtime.memory_format(runtime.device(), "group"))
+    unet = read_clsp(place) if place.suffix in (".pt", ".pth") else _wrap(*_diffusers(name, place))
+    device = runtime.device()
+    return unet.to(device).to(memory_format=runtime.memory_format(device, "group"))
 
 
 # --------------------------------------------------------------------------------------------- diffusers
 
 
-def _diffusers(name: str) -> tuple[Any, dict]:
-    """A `UNet2DModel` and the settings of its scheduler."""
+def _diffusers(name: str, place: Path) -> tuple[Any, dict]:
+    """A `UNet2DModel` and the settings of its scheduler, from a folder, or by its name on the hub."""
     from diffusers import DDPMScheduler, UNet2DModel
 
-    place, allowed = Path(name).expanduser(), "SYNPOS_DOWNLOAD" in os.environ
-    if not place.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise Problem(f"there is no folder or file '{name}': name one, or a model on the hub as OWNER/NAME")
-    parts = {part: part for part in ("unet", "scheduler") if (place / part).is_dir()}
-    try:
-        network = UNet2DModel.from_pretrained(
-            name, subfolder=parts.get("unet"), local_files_only=not allowed, low_cpu_mem_usage=False
+    here, download = bool(name) and place.is_dir(), "SYNPOS_DOWNLOAD" in os.environ
+    if not here and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise Problem(
+            f"'{name}' is no folder, no file .pt and no model on the hub (OWNER/NAME): give one, such as {DDPM}"
         )
-        scheduler = DDPMScheduler.load_config(name, subfolder=parts.get("scheduler"), local_files_only=not allowed)
+    origin = {"local_files_only": here or not download}
+
+    def part(name: str) -> dict[str, Any]:
+        return origin | ({"subfolder": name} if here and (place / name).is_dir() else {})
+
+    try:
+        network, report = UNet2DModel.from_pretrained(
+            place if here else name, low_cpu_mem_usage=False, output_loading_info=True, **part("unet")
+        )
+        if strange := [key for kind in ("missing_keys", "unexpected_keys") for key in report[kind]]:
+            raise ValueError(f"its weights and its settings disagree on {strange[0]}")
+        scheduler = DDPMScheduler.load_config(place if here else name, **part("scheduler"))
     except Exception as error:  # from_pretrained raises nearly anything on files that are missing or not whole
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if place.is_dir():
-            mend = "copy or download the whole model again"
-        else:
-            mend = "try again later" if allowed else "allow its download (--download), or give a folder with it"
+        mend = "try again later" if download else "allow its download (--download), or give a folder with it"
+        mend = "copy or download the whole model again" if here else mend
         raise Problem(f"the model '{name}' is not here, or not whole ({first}): {mend}") from error
     return network, dict(scheduler)
 
 
 def _wrap(network: Any, scheduler: dict) -> UNet:
-    """Our network around one of diffusers; refused if ours could not describe it."""
-    about = network.config
+    """Our network around one of diffusers; refused if ours would compute something else."""
+    about, size = network.config, network.config.sample_size
     kinds = tuple(about.down_block_types)
     mirror = tuple(kind.replace("Down", "Up") for kind in reversed(kinds))
-    strange = [kind for kind in kinds if kind not in ("DownBlock2D", "AttnDownBlock2D")]
     expected = {
         "channels": ((3, 3), (about.in_channels, about.out_channels)),
-        "unusual blocks": ([], strange),
+        "size": (True, isinstance(size, int) and size > 0),
+        "unusual blocks": ([], [kind for kind in kinds if kind not in ("DownBlock2D", "AttnDownBlock2D")]),
         "decoder": (mirror, tuple(about.up_block_types)),
+        "middle": ("UNetMidBlock2D", about.mid_block_type),
+        "time": ("positional", about.time_embedding_type),
+        "centre": (False, about.center_input_sample),
         "classes": (None, about.class_embed_type or about.num_class_embeds),
         "prediction": ("epsilon", scheduler.get("prediction_type", "epsilon")),
+        "betas": (None, scheduler.get("trained_betas")),
+        "rescaled": (False, scheduler.get("rescale_betas_zero_snr", False)),
         **{key: (value, scheduler.get(key)) for key, value in LINEAR.items()},
     }
-    for part, (wanted, found) in expected.items():
-        if wanted != found:
+    for part, (usual, value) in expected.items():
+        if value != usual:
             raise Problem(
-                f"the model is of another kind ({part}: {found}, not {wanted}): take a DDPM of images, such as {DDPM}"
+                f"the model is of another kind ({part}: {value}, not {usual}): take a DDPM of images like {DDPM}"
             )
     config = UNetConfig(
-        image_size=about.sample_size,
+        image_size=size,
         channels=tuple(about.block_out_channels),
         attention=tuple(level for level, kind in enumerate(kinds) if kind.startswith("Attn")),
         middle_attention=about.add_attention,
@@ -83,8 +97,11 @@ def _wrap(network: Any, scheduler: dict) -> UNet:
         groups=about.norm_num_groups,
         dropout=about.dropout,
     )
-    unet = UNet(config)
+    with torch.device("meta"):  # no memory and no random weights: its network is replaced
+        unet = UNet(config)
     unet.unet = network
+    settings = json.dumps(dict(about), sort_keys=True, default=str).encode()
+    unet.register_buffer("settings", torch.tensor(list(settings), dtype=torch.uint8))  # so they count in a fingerprint
     return unet.eval().requires_grad_(False)
 
 
@@ -130,13 +147,13 @@ def read_clsp(file: Path) -> UNet:
     faults += [f"it has {name} too" for name in theirs if name not in names.values() and not name.startswith(UNUSED)]
     weights = {}
     for ours, value in unet.unet.state_dict().items() if not faults else ():
-        found = theirs[names[ours]]
+        part = theirs[names[ours]]
         if ours == "time_embedding.linear_1.weight":  # theirs takes sine, cosine, sine, …; ours all cosines first
-            found = torch.cat([found[:, 1::2], found[:, ::2]], 1)
-        if found.numel() != value.numel():
-            faults.append(f"{names[ours]} has the shape {tuple(found.shape)}, not {tuple(value.shape)}")
+            part = torch.cat([part[:, 1::2], part[:, ::2]], 1)
+        if part.shape[: value.ndim] != value.shape or part.numel() != value.numel():
+            faults.append(f"{names[ours]} has the shape {tuple(part.shape)}, not {tuple(value.shape)}")
             break
-        weights[ours] = found.reshape(value.shape)  # their attention is a convolution of 1 × 1, ours is linear
+        weights[ours] = part.reshape(value.shape)  # their attention is a convolution of 1 × 1, ours is linear
     if faults:
         raise Problem(f"{file} is not CLSP's unconditional model ({faults[0]}): give the file that its README links")
     unet.unet.load_state_dict(weights)

@@ -119,8 +119,9 @@ def results_code(notebook: str, notebooks: Collection[str]) -> str:
     after = parameters.predecessors()
     chain = [notebook]
     for name in chain:  # which grows meanwhile
-        chain += [other for other in after.get(name, []) if other in notebooks and other not in chain]
-    source = "\n".join(cell for name in sorted(chain) for cell in result_cells(parameters.code_cells(name)))
+        chain += [other for other in after.get(name, []) if other not in chain]
+    ran = {notebook, *notebooks}.intersection(chain)
+    source = "\n".join(cell for name in sorted(ran) for cell in result_cells(parameters.code_cells(name)))
     return parameters.notebook_fingerprint(source)
 
 

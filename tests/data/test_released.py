@@ -55,6 +55,7 @@ def test_more_than_are_published_are_refused(cifar, file):
         (np.zeros((400, 2, 3, 32, 32), np.uint8), "need uint8"),
         (np.zeros((400, 32, 32, 3), np.uint8), "need uint8"),
         (b"no array", r"no whole \.npy file"),
+        (b"PK\x03\x04 no archive", r"no whole \.npy file"),
         (None, "there is no file"),
     ],
 )
@@ -86,24 +87,43 @@ def test_a_tree_has_lost_the_order(tmp_path, monkeypatch):
         originals("cifar10")
 
 
-def test_other_images_have_no_published_positives():
-    with pytest.raises(Problem, match="published for cifar10 and cifar100, not for 'scenes'"):
-        originals("scenes")
+@pytest.mark.parametrize("name", ["scenes", "cifar10+fog-3"])
+def test_other_images_have_no_published_positives(name):
+    with pytest.raises(Problem, match="published for cifar10 and cifar100, not for '"):
+        originals(name)
 
 
-@pytest.mark.parametrize("classes", [2, 10])
+def test_several_arrays_in_one_file_are_refused(cifar, tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(Problem, match="several arrays"):
+        Released(tmp_path / "other.npz", originals("cifar10"))
+
+
+@pytest.mark.parametrize("right", [0.35, 0.9])
 @pytest.mark.parametrize("uneven", [False, True])
-def test_a_shuffled_file_is_refused_and_a_weak_one_is_not(classes, uneven, tmp_path):
-    rng = np.random.default_rng(0)
-    shares = (2.0 ** np.arange(classes) if uneven else np.ones(classes)) / (2**classes - 1 if uneven else classes)
-    labels = torch.from_numpy(rng.choice(classes, 3000, p=shares))
+def test_positives_of_other_images_are_refused_and_weak_ones_are_not(right, uneven, tmp_path):
+    """Rows are shuffled whole, so that the positives of one anchor stay together and are right or wrong together."""
+    rng, n, k, classes = np.random.default_rng(0), 500, 8, 10
+    chances = 2.0 ** np.arange(classes) if uneven else np.ones(classes)
+    chances /= chances.sum()
+    labels = torch.from_numpy(rng.choice(classes, n, p=chances))
+    anything = torch.from_numpy(rng.choice(classes, (n, k), p=chances))
+    answers = torch.where(torch.from_numpy(rng.random((n, k)) < right), labels[:, None], anything)
+    check(answers, labels, torch.from_numpy(chances), tmp_path / "f.npy")
     believed = 0
-    for _ in range(100):  # chance alone would pass three standard errors in about one of 700
+    for _ in range(200):  # three standard errors: one or two of 1,000 pass by chance
+        other = torch.from_numpy(rng.choice(classes, n, p=chances))
         try:
-            check(labels[torch.from_numpy(rng.permutation(3000))], labels, tmp_path / "f.npy")
+            check(answers, other, torch.from_numpy(chances), tmp_path / "f.npy")
             believed += 1
         except Problem as error:
-            assert "in another order" in str(error)
-    assert believed <= 3
-    few_right = torch.where(torch.from_numpy(rng.random(3000) < 0.2), labels, labels[rng.permutation(3000)])
-    check(few_right, labels, tmp_path / "f.npy")
+            assert "by chance" in str(error)
+    assert believed <= 2
+
+
+def test_anchors_of_one_class_are_compared_with_the_chance_among_all(tmp_path):
+    labels = torch.zeros(40, dtype=torch.long)
+    chances = torch.full((10,), 0.1)
+    check(labels[:, None], labels, chances, tmp_path / "f.npy")
+    with pytest.raises(Problem, match="by chance"):
+        check(torch.arange(40)[:, None] % 10, labels, chances, tmp_path / "f.npy")

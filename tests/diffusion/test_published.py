@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
 
 from synpos_lib.core.errors import Problem
+from synpos_lib.core.fingerprint import weights_fingerprint
 from synpos_lib.diffusion import published
-from synpos_lib.diffusion.features import blocks, features, levels, zero
+from synpos_lib.diffusion.features import features, levels, zero
 from synpos_lib.diffusion.generators import BottleneckMixing
 
 OWN = dict(flip_sin_to_cos=False, freq_shift=1, downsample_padding=0, norm_eps=1e-6)  # as published
@@ -21,6 +23,13 @@ WHOLE = dict(
     attention_head_dim=None,
     **OWN,
 )
+
+
+def predict(unet, x, t):
+    """On whatever device the network is."""
+    device = next(unet.parameters()).device
+    with torch.no_grad():
+        return unet(x.to(device), t.to(device)).cpu()
 
 
 def network(**settings):
@@ -42,14 +51,16 @@ def test_the_published_configuration_predicts_what_diffusers_does(tmp_path):
     DDPMScheduler().save_pretrained(tmp_path)
     x, t = torch.randn(2, 3, 32, 32), torch.tensor([3, 800])
     with torch.no_grad():
-        torch.testing.assert_close(published.load(str(tmp_path))(x, t).cpu(), model(x, t).sample, atol=2e-4, rtol=1e-4)
+        wanted = model(x, t).sample
+    torch.testing.assert_close(predict(published.load(str(tmp_path)), x, t), wanted, atol=2e-4, rtol=1e-4)
 
 
 def test_a_pipelines_folder_predicts_what_the_pipeline_does(small):
     folder, model = small
     x, t = torch.randn(4, 3, 8, 8), torch.tensor([0, 10, 500, 999])
     with torch.no_grad():
-        torch.testing.assert_close(published.load(str(folder))(x, t).cpu(), model(x, t).sample, atol=1e-5, rtol=1e-4)
+        wanted = model(x, t).sample
+    torch.testing.assert_close(predict(published.load(str(folder)), x, t), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_our_own_time_features_would_predict_something_else(small):
@@ -69,14 +80,28 @@ def test_a_published_model_mixes_and_has_features(small):
     assert mixed.shape == (2, 2, 3, 8, 8)
     assert (own != mixed).any()
     assert list(levels(unet)) == ["bottleneck", "skips 4×4", "skips 8×8"]
-    x, t = torch.randn(1, 3, 8, 8), torch.tensor([10])
-    with torch.no_grad(), features(unet, ["mid"], edit=zero) as outputs:
-        silenced = unet(x, t)
-        h, skips = unet.encode(x, t)
-        torch.testing.assert_close(outputs["mid"], h)
-    assert len(blocks(unet)) > 5
+    device = next(unet.parameters()).device
+    x, t = torch.randn(1, 3, 8, 8, device=device), torch.tensor([10], device=device)
     with torch.no_grad():
+        h, skips = unet.encode(x, t)
+        with features(unet, ["mid"], edit=zero) as outputs:
+            silenced = unet(x, t)
+        torch.testing.assert_close(outputs["mid"], h)
         torch.testing.assert_close(unet.decode(torch.zeros_like(h), skips, t), silenced)
+
+
+def test_other_settings_of_the_same_weights_are_another_model(small, tmp_path):
+    folder, model = small
+    other = network(**SMALL | {"freq_shift": 0})
+    other.load_state_dict(model.state_dict())
+    DDPMPipeline(other, DDPMScheduler()).save_pretrained(tmp_path / "other")
+    prints = {weights_fingerprint(published.load(str(place))) for place in (folder, folder, tmp_path / "other")}
+    assert len(prints) == 2
+
+
+def test_a_folder_in_the_home_folder(small, monkeypatch):
+    monkeypatch.setenv("HOME", str(small[0].parent))
+    assert published.load("~/small").config.image_size == 8
 
 
 # -------------------------------------------------------------------------------------------------- CLSP
@@ -160,9 +185,7 @@ def test_clsps_weights_predict_what_their_network_does(clsp):
     file, weights, x, t, prediction = clsp
     unet = published.load(str(file))
     assert sum(value.numel() for value in weights.values()) == sum(value.numel() for value in unet.parameters())
-    with torch.no_grad():
-        found = unet(x.to(next(unet.parameters()).device), t).cpu()
-    torch.testing.assert_close(found, prediction, atol=1e-3 * prediction.std().item(), rtol=1e-3)
+    torch.testing.assert_close(predict(unet, x, t), prediction, atol=1e-3 * prediction.std().item(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("fault", ["lacks", "more", "shape", "bytes", "list", "none"])
@@ -199,9 +222,15 @@ def test_another_file_is_refused_in_a_sentence(clsp, tmp_path, fault):
     [
         ({"in_channels": 4, "out_channels": 4}, {}, "channels: "),
         ({"num_class_embeds": 10}, {}, "classes: 10, not None"),
+        ({"center_input_sample": True}, {}, "centre: True"),
+        ({"time_embedding_type": "fourier"}, {}, "time: fourier"),
+        ({"sample_size": None}, {}, "size: False"),
+        ({"mid_block_type": None}, {}, "middle: None"),
         ({"down_block_types": ("DownBlock2D", "ResnetDownsampleBlock2D")}, {}, "unusual blocks: "),
         ({}, {"prediction_type": "v_prediction"}, "prediction: v_prediction"),
         ({}, {"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule: squaredcos_cap_v2"),
+        ({}, {"trained_betas": [0.1] * 1000}, "betas: "),
+        ({}, {"rescale_betas_zero_snr": True}, "rescaled: True"),
         ({}, {"num_train_timesteps": 500}, "num_train_timesteps: 500"),
     ],
 )
@@ -223,8 +252,18 @@ def test_a_folder_that_is_not_whole_is_refused(small, lost):
         published.load(str(folder))
 
 
+def test_weights_that_lack_a_layer_are_refused(small):
+    file = small[0] / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    del weights["conv_out.bias"]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(Problem, match="disagree on conv_out.bias"):
+        published.load(str(small[0]))
+
+
 @pytest.mark.parametrize(
-    ("name", "words"), [("no such", "no folder or file 'no such'"), (published.DDPM, "allow its download")]
+    ("name", "words"),
+    [("no such", "'no such' is no folder"), ("", "'' is no folder"), (published.DDPM, "allow its download")],
 )
 def test_a_model_that_is_not_here_is_named(name, words, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

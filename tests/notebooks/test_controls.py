@@ -67,6 +67,7 @@ def test_every_job_finds_the_stores_that_it_reads(profile):
         for notebook, p in made
         for kind, k in itertools.product(kinds_of_stores(notebook, p), p["seeds"])
     }
+    assert len(stores) == sum(len(kinds_of_stores(notebook, p)) * len(p["seeds"]) for notebook, p in made), "made twice"
     stores |= {store[:3] for store in stores}  # notebook 10 takes as many anchors as there are
     wanted = {job.name: stores_asked_for(job.notebook, job.parameters) for job in jobs}
     assert sum(map(len, wanted.values())) >= 3 or not made

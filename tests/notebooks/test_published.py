@@ -55,6 +55,7 @@ def start(place: Path, profile: str, **changes: object) -> subprocess.CompletedP
     for name, entries in blocks.items():
         for entry in entries if isinstance(entries, list) else [entries]:
             entry |= {key: value for key, value in {**SMALL, **changes}.items() if key in notebook_parameters(name)}
+            entry |= {"learned": SMALL["images"]} if "learned" in entry else {}
     file.write_text(yaml.safe_dump(blocks))
     paths = {"SYNPOS_OUTPUTS": "outputs", "SYNPOS_NOTEBOOKS": "notebooks", "SYNPOS_DATA": "data"}
     places = {**os.environ, **{name: str(place / folder) for name, folder in paths.items()}}
@@ -78,7 +79,7 @@ def test_released_positives_teach_from_beginning_to_end(place):
     here = place / "outputs" / "cifar-released"
     checks = pd.read_csv(here / "tables" / "05a_published_positives.checks.csv")
     kept = checks[checks.check == "what kept"].groupby("positives").value.mean()
-    assert kept["released"] > 0.5  # these stand-ins are near copies
+    assert kept["released"] > 0.2  # near copies, and a judge that has seen 300 images; chance is 0.1
     assert (here / "runs" / "ssl-cifar10-clsp-simclr-seed1" / "done.json").exists()
 
 
@@ -86,5 +87,5 @@ def test_released_positives_in_another_order_are_refused(place):
     shutil.rmtree(place / "outputs" / "cifar-released", ignore_errors=True)
     done = start(place, "cifar-released", released=str(place / "shuffled.npy"))
     assert done.returncode != 0
-    assert "probably in another order" in done.stdout + done.stderr
+    assert "or be in another order" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
