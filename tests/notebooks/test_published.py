@@ -69,8 +69,8 @@ def test_a_published_model_teaches_from_beginning_to_end(place):
     assert done.returncode == 0, done.stdout + done.stderr
     tables = place / "outputs" / "cifar-ready" / "tables"
     assert set(pd.read_csv(tables / "05a_published_positives.checks.csv").positives) == {"published", "cut-and-paste"}
-    doses = set(pd.read_csv(tables / "05b_dose_and_response.gains.csv").positives)
-    assert {"drawn", "itself"} < doses
+    linear = pd.read_csv(tables / "08_linear_and_knn.linear.csv")
+    assert {"clsp-simclr", "simclr", "simclr-aug"} <= set(linear.method) and "all-images" in set(linear.variant)
 
 
 def test_released_positives_teach_from_beginning_to_end(place):
