@@ -19,6 +19,8 @@ from synpos_lib.core.files import sha256
 from synpos_lib.data import catalog
 from synpos_lib.data.images import row_finder
 
+README = "https://github.com/dewenzeng/clsp"
+
 
 class Released:
     """A generator of positives: the published ones of each anchor."""
@@ -38,23 +40,23 @@ class Released:
 def read(file: Path, originals: Tensor) -> np.ndarray:
     """The published array, memory-mapped; refused if its type or shape does not fit the images."""
     if not file.is_file():
-        raise Problem(f"there is no file {file}: download the positives that CLSP's README links, and give their path")
+        raise Problem(f"there is no file {file}: download the positives from the link in {README}, and give their path")
     try:
         array = np.load(file, mmap_mode="r")
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise Problem(f"{file} is no whole .npy file ({error}): download it again") from error
+        raise Problem(f"{file} is not a complete .npy file ({error}): download it again") from error
     if not isinstance(array, np.ndarray):
-        raise Problem(f"{file} holds several arrays (.npz): give the .npy file that CLSP's README links")
+        raise Problem(f"{file} holds several arrays (.npz): give the .npy file linked in {README}")
     n, channels, height, width = originals.shape
     if array.dtype != np.uint8 or array.ndim != 5 or (array.shape[0], *array.shape[2:]) != (n, height, width, channels):
         raise Problem(
-            f"{file} holds {array.dtype} of shape {array.shape}, and these images need uint8 of shape "
+            f"{file} holds {array.dtype} of shape {array.shape}, but these images need uint8 of shape "
             f"({n}, K, {height}, {width}, {channels}): give the file that belongs to this data set"
         )
     return array
 
 
-def originals(name: str) -> Tensor:
+def original_images(name: str) -> Tensor:
     """All training images of CIFAR-10 or CIFAR-100 in the order of their files: (50000, 3, 32, 32)."""
     from torchvision import datasets
 
@@ -71,17 +73,17 @@ def originals(name: str) -> Tensor:
     return torch.from_numpy(whole.data).permute(0, 3, 1, 2).contiguous()
 
 
-def check(answers: Tensor, labels: Tensor, chances: Tensor, file: Path) -> None:
-    """Refuse positives that show the classes of their anchors no more often than those of another set would.
+def check_classes(answers: Tensor, labels: Tensor, frequencies: Tensor, file: Path) -> None:
+    """Refuse positives that show the classes of their anchors no more often than chance.
 
-    `answers` (n, K) are what a judge sees, `labels` (n,) the anchors' classes, `chances` the share of each class among
-    all images. The limit is chance plus three standard errors over n anchors: the K positives of one may be alike.
+    `answers` (n, K) are what a judge sees, `labels` (n,) the anchors' classes, `frequencies` the share of each class
+    among all images. The limit is chance plus three standard errors over n anchors: the K of one may be alike.
     """
     shares = (answers == labels[:, None]).double().mean(1)
-    chance = chances[answers].mean().item()
+    chance = frequencies[answers].mean().item()
     if shares.mean() <= chance + 3 * (chance * (1 - chance) / len(labels)) ** 0.5:
         raise Problem(
-            f"only {shares.mean():.1%} of the positives in {file} show the class of their anchor, and by chance "
-            f"{chance:.1%} would: they may belong to the other CIFAR set or be in another order; "
-            "give the right file, or set believe to True"
+            f"a judge sees the anchor's class in only {shares.mean():.1%} of the positives of {len(labels)} anchors "
+            f"({file}), and {chance:.1%} is chance: the file may belong to the other CIFAR set or be in another order; "
+            "give the right one, or set skip_check to True"
         )

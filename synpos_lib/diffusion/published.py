@@ -3,8 +3,8 @@
     unet = published.load("google/ddpm-cifar10-32")     # on the hub; a folder saved by diffusers; CLSP's own file .pt
 
 Differs from ours in: the published DDPM puts the sines of its time before the cosines, spaces their frequencies
-otherwise, halves images with padding on one side only, and adds 1e-6 in its normalisations. That network itself
-computes here, inside ours; CLSP's weights fit our own network.
+otherwise, halves images with padding on one side only, and adds 1e-6 in its normalisations. So a network of diffusers
+is wrapped unchanged; CLSP's weights are renamed and loaded into our own.
 """
 
 import json
@@ -21,13 +21,15 @@ from synpos_lib.diffusion.schedule import T
 from synpos_lib.diffusion.unet import PAPER, UNet, UNetConfig
 
 DDPM = "google/ddpm-cifar10-32"
+README = "https://github.com/dewenzeng/clsp"
+BLOCKS = ("DownBlock2D", "AttnDownBlock2D")  # that ours can describe
 LINEAR = {"num_train_timesteps": T, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 
 def load(name: str) -> UNet:
     """The model of that name on the hub, or in that folder or file, ready to sample."""
     place = Path(name).expanduser()
-    unet = read_clsp(place) if place.suffix in (".pt", ".pth") else _wrap(*_diffusers(name, place))
+    unet = read_clsp(place) if place.suffix in (".pt", ".pth") else _wrap(*_read_diffusers(name, place))
     device = runtime.device()
     return unet.to(device).to(memory_format=runtime.memory_format(device, "group"))
 
@@ -35,19 +37,17 @@ def load(name: str) -> UNet:
 # --------------------------------------------------------------------------------------------- diffusers
 
 
-def _diffusers(name: str, place: Path) -> tuple[Any, dict]:
+def _read_diffusers(name: str, place: Path) -> tuple[Any, dict]:
     """A `UNet2DModel` and the settings of its scheduler, from a folder, or by its name on the hub."""
     from diffusers import DDPMScheduler, UNet2DModel
 
     here, download = bool(name) and place.is_dir(), "SYNPOS_DOWNLOAD" in os.environ
     if not here and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise Problem(
-            f"'{name}' is no folder, no file .pt and no model on the hub (OWNER/NAME): give one, such as {DDPM}"
-        )
+        raise Problem(f"'{name}' is neither a folder, nor a .pt file, nor a model OWNER/NAME: give one, such as {DDPM}")
     origin = {"local_files_only": here or not download}
 
-    def part(name: str) -> dict[str, Any]:
-        return origin | ({"subfolder": name} if here and (place / name).is_dir() else {})
+    def part(subfolder: str) -> dict[str, Any]:
+        return origin | ({"subfolder": subfolder} if here and (place / subfolder).is_dir() else {})
 
     try:
         network, report = UNet2DModel.from_pretrained(
@@ -60,7 +60,7 @@ def _diffusers(name: str, place: Path) -> tuple[Any, dict]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         mend = "try again later" if download else "allow its download (--download), or give a folder with it"
         mend = "copy or download the whole model again" if here else mend
-        raise Problem(f"the model '{name}' is not here, or not whole ({first}): {mend}") from error
+        raise Problem(f"the model '{name}' is not on this machine, or incomplete ({first}): {mend}") from error
     return network, dict(scheduler)
 
 
@@ -71,8 +71,8 @@ def _wrap(network: Any, scheduler: dict) -> UNet:
     mirror = tuple(kind.replace("Down", "Up") for kind in reversed(kinds))
     expected = {
         "channels": ((3, 3), (about.in_channels, about.out_channels)),
-        "size": (True, isinstance(size, int) and size > 0),
-        "unusual blocks": ([], [kind for kind in kinds if kind not in ("DownBlock2D", "AttnDownBlock2D")]),
+        "size": (size if isinstance(size, int) else "a whole number", size),
+        "blocks": (BLOCKS, tuple(dict.fromkeys([*BLOCKS, *kinds]))),
         "decoder": (mirror, tuple(about.up_block_types)),
         "middle": ("UNetMidBlock2D", about.mid_block_type),
         "time": ("positional", about.time_embedding_type),
@@ -135,7 +135,7 @@ UNUSED = ("encoder.projector.", "time_embedding.timembedding.0.")  # a head that
 def read_clsp(file: Path) -> UNet:
     """The unconditional model that CLSP's authors publish, in our network of the paper's size."""
     if not file.is_file():
-        raise Problem(f"there is no file {file}: download the diffusion model that CLSP's README links")
+        raise Problem(f"there is no file {file}: download the diffusion model from the link in {README}")
     try:
         theirs = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the restricted unpickler and the archive reader raise nearly anything
@@ -144,7 +144,9 @@ def read_clsp(file: Path) -> UNet:
     names = clsp_names(unet)
     theirs = theirs if isinstance(theirs, dict) else {}
     faults = [f"it lacks {name}" for name in names.values() if name not in theirs]
-    faults += [f"it has {name} too" for name in theirs if name not in names.values() and not name.startswith(UNUSED)]
+    faults += [
+        f"it has an unexpected {name}" for name in theirs if name not in names.values() and not name.startswith(UNUSED)
+    ]
     weights = {}
     for ours, value in unet.unet.state_dict().items() if not faults else ():
         part = theirs[names[ours]]
@@ -155,7 +157,7 @@ def read_clsp(file: Path) -> UNet:
             break
         weights[ours] = part.reshape(value.shape)  # their attention is a convolution of 1 × 1, ours is linear
     if faults:
-        raise Problem(f"{file} is not CLSP's unconditional model ({faults[0]}): give the file that its README links")
+        raise Problem(f"{file} is not CLSP's unconditional model ({faults[0]}): give the file linked in {README}")
     unet.unet.load_state_dict(weights)
     return unet.eval().requires_grad_(False)
 

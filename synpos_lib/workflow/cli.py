@@ -64,7 +64,7 @@ OPTIONS: dict[str, tuple[str, dict]] = {  # help, and what argparse needs
         {"metavar": "N", "type": NUMBER},
     ),
     "--retrain": ("train where shipped weights would be used; later starts use the new weights", SWITCH),
-    "--download": ("allow datasets to be downloaded into the folder named by SYNPOS_DATA", SWITCH),
+    "--download": ("allow data sets (into the folder named by SYNPOS_DATA) and models to be downloaded", SWITCH),
     "--as": (
         "with record: the name of the recording (default: the profile's)",
         {"metavar": "NAME", "dest": "name", "type": NAME},

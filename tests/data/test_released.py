@@ -7,7 +7,7 @@ import torch
 from synpos_lib.core.errors import Problem
 from synpos_lib.data import catalog
 from synpos_lib.data.positives import make, read
-from synpos_lib.data.released import Released, check, originals
+from synpos_lib.data.released import Released, check_classes, original_images
 from tests.real_formats import write_cifar10
 
 
@@ -32,7 +32,7 @@ def file(cifar, tmp_path):
 def test_every_anchor_gets_the_positives_of_its_own_row(cifar, file, tmp_path):
     anchors = catalog.load("cifar10", "train")
     assert not np.array_equal(anchors.images[0].permute(1, 2, 0), cifar[0])  # another order, or this shows nothing
-    run = make(tmp_path / "store", anchors, Released(file, originals("cifar10")), k=2)
+    run = make(tmp_path / "store", anchors, Released(file, original_images("cifar10")), k=2)
     store = read(run.folder, anchors)
     assert store.shape == (len(anchors), 2, 3, 32, 32)
     for n in range(len(anchors)):
@@ -42,7 +42,7 @@ def test_every_anchor_gets_the_positives_of_its_own_row(cifar, file, tmp_path):
 
 
 def test_more_than_are_published_are_refused(cifar, file):
-    generator = Released(file, originals("cifar10"))
+    generator = Released(file, original_images("cifar10"))
     with pytest.raises(Problem, match="3 positives are published for each image, not 4"):
         generator.generate(torch.from_numpy(cifar[:2]).permute(0, 3, 1, 2).contiguous(), 4, 0)
 
@@ -54,8 +54,8 @@ def test_more_than_are_published_are_refused(cifar, file):
         (np.zeros((400, 2, 32, 32, 3), np.float32), "float32 of shape"),
         (np.zeros((400, 2, 3, 32, 32), np.uint8), "need uint8"),
         (np.zeros((400, 32, 32, 3), np.uint8), "need uint8"),
-        (b"no array", r"no whole \.npy file"),
-        (b"PK\x03\x04 no archive", r"no whole \.npy file"),
+        (b"no array", r"not a complete \.npy file"),
+        (b"PK\x03\x04 no archive", r"not a complete \.npy file"),
         (None, "there is no file"),
     ],
 )
@@ -66,13 +66,13 @@ def test_another_array_is_refused(cifar, tmp_path, array, words):
     elif array is not None:
         np.save(file, array)
     with pytest.raises(Problem, match=words):
-        Released(file, originals("cifar10"))
+        Released(file, original_images("cifar10"))
 
 
 def test_half_a_file_is_refused(cifar, file):
     file.write_bytes(file.read_bytes()[:100_000])
-    with pytest.raises(Problem, match=r"no whole \.npy file .*download it again"):
-        Released(file, originals("cifar10"))
+    with pytest.raises(Problem, match=r"not a complete \.npy file .*download it again"):
+        Released(file, original_images("cifar10"))
 
 
 def test_a_tree_has_lost_the_order(tmp_path, monkeypatch):
@@ -84,19 +84,19 @@ def test_a_tree_has_lost_the_order(tmp_path, monkeypatch):
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (32, 32), (i, 9 * i, 99)).save(place)
     with pytest.raises(Problem, match="has lost the original order"):
-        originals("cifar10")
+        original_images("cifar10")
 
 
 @pytest.mark.parametrize("name", ["scenes", "cifar10+fog-3"])
 def test_other_images_have_no_published_positives(name):
     with pytest.raises(Problem, match="published for cifar10 and cifar100, not for '"):
-        originals(name)
+        original_images(name)
 
 
 def test_several_arrays_in_one_file_are_refused(cifar, tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(Problem, match="several arrays"):
-        Released(tmp_path / "other.npz", originals("cifar10"))
+        Released(tmp_path / "other.npz", original_images("cifar10"))
 
 
 @pytest.mark.parametrize("right", [0.35, 0.9])
@@ -109,21 +109,21 @@ def test_positives_of_other_images_are_refused_and_weak_ones_are_not(right, unev
     labels = torch.from_numpy(rng.choice(classes, n, p=chances))
     anything = torch.from_numpy(rng.choice(classes, (n, k), p=chances))
     answers = torch.where(torch.from_numpy(rng.random((n, k)) < right), labels[:, None], anything)
-    check(answers, labels, torch.from_numpy(chances), tmp_path / "f.npy")
+    check_classes(answers, labels, torch.from_numpy(chances), tmp_path / "f.npy")
     believed = 0
     for _ in range(200):  # three standard errors: one or two of 1,000 pass by chance
         other = torch.from_numpy(rng.choice(classes, n, p=chances))
         try:
-            check(answers, other, torch.from_numpy(chances), tmp_path / "f.npy")
+            check_classes(answers, other, torch.from_numpy(chances), tmp_path / "f.npy")
             believed += 1
         except Problem as error:
-            assert "by chance" in str(error)
+            assert "is chance" in str(error)
     assert believed <= 2
 
 
 def test_anchors_of_one_class_are_compared_with_the_chance_among_all(tmp_path):
     labels = torch.zeros(40, dtype=torch.long)
     chances = torch.full((10,), 0.1)
-    check(labels[:, None], labels, chances, tmp_path / "f.npy")
-    with pytest.raises(Problem, match="by chance"):
-        check(torch.arange(40)[:, None] % 10, labels, chances, tmp_path / "f.npy")
+    check_classes(labels[:, None], labels, chances, tmp_path / "f.npy")
+    with pytest.raises(Problem, match="is chance"):
+        check_classes(torch.arange(40)[:, None] % 10, labels, chances, tmp_path / "f.npy")

@@ -140,7 +140,7 @@ def test_folders_are_meant_from_where_the_command_is_given(tmp_path, monkeypatch
     monkeypatch.setenv("SYNPOS_NOTEBOOKS", os.path.relpath(parameters.notebooks_folder(), tmp_path))
     before = parameters.notebooks_folder().resolve()
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["handout", "rel"]) == 0 and len(list((tmp_path / "rel" / "student").iterdir())) == 16
+    assert cli.main(["handout", "rel"]) == 0 and len(list((tmp_path / "rel" / "student").iterdir())) == 17
     assert [os.environ[name] for name in cli.PLACES[:2]] == [f"{tmp_path}/sets", f"{tmp_path}/home/out"]
     assert parameters.notebooks_folder() == before
     assert cli.main(["handout", "~/class"]) == 0 and (tmp_path / "home" / "class" / "teacher").is_dir()
