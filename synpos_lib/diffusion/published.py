@@ -17,11 +17,11 @@ import torch
 
 from synpos_lib.core import runtime
 from synpos_lib.core.errors import Problem
+from synpos_lib.data.released import README
 from synpos_lib.diffusion.schedule import T
 from synpos_lib.diffusion.unet import PAPER, UNet, UNetConfig
 
 DDPM = "google/ddpm-cifar10-32"
-README = "https://github.com/dewenzeng/clsp"
 BLOCKS = ("DownBlock2D", "AttnDownBlock2D")  # that ours can describe
 LINEAR = {"num_train_timesteps": T, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
