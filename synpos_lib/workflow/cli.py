@@ -28,7 +28,7 @@ Results: outputs/PROFILE/index.html
 """
 COMMANDS = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # with their arguments
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
-TIME_OF_TESTS = "The tests take about 9 minutes on two cores, and 17 on two slow ones."
+TIME_OF_TESTS = "The tests take about 9 minutes on two cores, and 26 on two slow ones."
 NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
 NUMERIC += ["core/test_runtime.py", "data/test_corruptions.py", "data/test_views.py"]
 WEAKEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}  # as on the oldest processor
