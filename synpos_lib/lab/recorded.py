@@ -33,6 +33,7 @@ _MUTATORS = {"append", "extend", "insert", "add", "update", "setdefault", "pop",
 class Result(TypedDict):
     """A recorded table or figure; of one that no notebook made, the files of code that did."""
 
+    text: str
     notebook: str | None
     sources: NotRequired[list[str]]
     sha256: str

@@ -21,7 +21,8 @@ HELP = """WHAT is one of
   test            check the code's style and types and run the tests
   lab             open the notebooks in JupyterLab
   handout FOLDER  write the notebooks for a class: FOLDER/student without solutions, FOLDER/teacher with them
-  record PROFILE  keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed
+  record PROFILE  keep the tables, small pictures and costs of a finished profile in outputs/recorded, to be committed;
+                  without PROFILE: write only the pages of outputs/recorded again
 """
 EPILOG = """What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
@@ -118,15 +119,16 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
     if rest and request.what in profiles:
         raise Problem(f"both '{request.what}' and '{rest[0]}' were given: choose one")
-    if len(rest) != bool(commands[request.what]) or "" in rest:
+    counts = (0, 1) if request.what == "record" else (bool(commands[request.what]),)
+    if len(rest) not in counts or "" in rest:
         usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
         raise Problem(f"'{' '.join(request.words)}' should be `{usage}`")
-    if request.what == "record" and request.target not in profiles:
+    if request.what == "record" and rest and request.target not in profiles:
         raise Problem(f"unknown profile '{request.target}' ({suggest(request.target, profiles)})")
     options = {word.partition("=")[0] for word in words[: cut + 1] if word.startswith("--")}
     if "--from" in options and not request.start:
         raise Problem("--from needs a notebook, as in `--from 05`")
-    allowed = {"record": {"--as"}} | {name: set() for name in ("test", "lab", "handout")}
+    allowed = {"record": {"--as"} if rest else set()} | {name: set() for name in ("test", "lab", "handout")}
     for option in sorted(options - allowed.get(request.what, options - {"--as"})):
         raise Problem(f"{option} does not go with '{request.what}': leave it out")
     return request
@@ -241,9 +243,11 @@ def start(request: argparse.Namespace) -> int:
         first = str(notebooks_folder() / "00_start_here.ipynb")
         os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", first, NO_UPDATES])
     elif request.what == "record":
-        from synpos_lib.workflow import recording
+        from synpos_lib.workflow import recording, showcase
 
-        print(f"recorded: {recording.record(request.target, request.name or request.target)}")
+        if request.target:
+            print(f"recorded: {recording.record(request.target, request.name or request.target)}")
+        print(f"written: {showcase.write()[0]} and the page of each recording")
     elif request.what == "handout":
         from synpos_lib.workflow import handout
 

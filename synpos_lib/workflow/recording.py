@@ -37,6 +37,7 @@ def record(profile: str, name: str) -> Path:
         if mark["notebook"] != parameters.REPORT:
             pattern = f"*/{job}.*.json" if counts[mark["notebook"]] == 1 else f"tables/{job}.claims.json"
             notes |= {path: marks.read_note(path) for path in sorted(here.glob(pattern))}
+    notes = dict(sorted(notes.items(), key=lambda item: (item[1]["notebook"], item[1]["job"], item[1]["order"])))
     jobs = {note["job"] for note in notes.values()}
     runs = [read_run(here / "runs" / run) for run in sorted({run for note in notes.values() for run in note["runs"]})]
     command = f"./run_all.sh {profile}"
