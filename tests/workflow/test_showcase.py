@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from synpos_lib.core import files
+from synpos_lib.core import files, runtime
 from synpos_lib.lab import recorded
 from synpos_lib.results import claims
 from synpos_lib.results.tables import Estimate
@@ -60,3 +62,24 @@ def test_claims_stand_there_with_what_was_measured(tmp_path, monkeypatch):
     assert "blurred too" not in every  # it decides nothing
     assert "- CLSP-SimCLR beats SimCLR in kNN accuracy\n" in every
     assert "- CLSP-SimCLR beats SimCLR in linear" not in every
+
+
+def test_every_difference_in_the_readme_is_recorded():
+    text = (runtime.REPOSITORY / "README.md").read_text(encoding="utf-8").replace("−", "-").replace("\n", " ")
+    number = r"([+-]?\d+\.\d)"
+    shown = re.findall(rf"{number}(?: points)?(?: of linear accuracy)? \[{number}, {number}\]", text)
+    assert len(shown) == len(re.findall(r"\[[^],]*\d, [^],]*\d\]", text)) > 20  # none is spelled another way
+    known = set()
+    for path in recorded.FOLDER.glob("*/tables/*.csv"):
+        table = pd.read_csv(path)
+        for name in {"measured", "mean", "value"}.intersection(table if {"low", "high"} <= {*table.columns} else ()):
+            known |= {*zip(table[name], table.low, table.high, strict=True)}
+        if path.name == "09_transfer.transfer.csv":  # by target, paired by seed, with Student's interval
+            values = table.pivot_table(index=["target", "seed"], columns="method", values="value")
+            for _, gains in (values["clsp-simclr"] - values.simclr).dropna().groupby("target"):
+                half = stats.t.ppf(0.975, len(gains) - 1) * gains.std() / len(gains) ** 0.5
+                known.add((gains.mean(), gains.mean() - half, gains.mean() + half))
+    known |= {(-middle, -high, -low) for middle, low, high in known}  # told the other way round
+    for triple in shown:
+        numbers = [float(each) / 100 for each in triple]
+        assert any(np.allclose(numbers, other, atol=0.00051, rtol=0) for other in known), triple
