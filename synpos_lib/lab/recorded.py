@@ -47,6 +47,7 @@ class Manifest(TypedDict):
 
     profile: str
     command: str
+    purpose: NotRequired[str]  # what the profile said of itself
     notebooks: NotRequired[list[str]]  # that the profile ran
     tables: dict[str, Result]
     figures: dict[str, Result]

@@ -27,7 +27,7 @@ HELP = """WHAT is one of
 EPILOG = """What is finished is not run again. Stop with Ctrl-C; the next start goes on from there.
 Results: outputs/PROFILE/index.html
 """
-COMMANDS = {"test": "", "lab": "", "handout": "FOLDER", "record": "PROFILE"}  # with their arguments
+COMMANDS = {"test": "", "lab": "", "handout": "FOLDER", "record": "[PROFILE]"}  # with their arguments
 CODE = ("synpos_lib", "tests", "notebooks")  # a handout may lie beside them
 TIME_OF_TESTS = "The tests take about 9 minutes on two cores, and 26 on two slow ones."
 NUMERIC = "diffusion evaluate experiments methods mixing train".split()  # tests that compute
@@ -119,8 +119,8 @@ def parse(words: list[str]) -> argparse.Namespace:
         raise Problem(f"unknown word '{request.what}' ({suggest(request.what, commands)})")
     if rest and request.what in profiles:
         raise Problem(f"both '{request.what}' and '{rest[0]}' were given: choose one")
-    counts = (0, 1) if request.what == "record" else (bool(commands[request.what]),)
-    if len(rest) not in counts or "" in rest:
+    argument = commands[request.what]
+    if len(rest) not in (bool(argument), bool(argument) and argument[0] != "[") or "" in rest:
         usage = f"./run_all.sh {request.what} {commands[request.what]}".strip()
         raise Problem(f"'{' '.join(request.words)}' should be `{usage}`")
     if request.what == "record" and rest and request.target not in profiles:

@@ -9,6 +9,7 @@ left out: every report judges the recorded claims anew.
 
 import time
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +45,7 @@ def record(profile: str, name: str) -> Path:
     manifest = {
         "profile": profile,
         "command": command,
+        "purpose": purpose(profile),
         "notebooks": sorted(counts),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commits": sorted({mark["provenance"]["commit"] for mark in done.values()}),
@@ -61,6 +63,12 @@ def record(profile: str, name: str) -> Path:
         files.write_bytes(target / "timings.csv", _timings(costs))
         files.write_json(target / "manifest.json", manifest)
     return recorded.FOLDER / name
+
+
+def purpose(profile: str) -> str:
+    """What a profile says of itself: the comment that its file begins with."""
+    lines = (parameters.notebooks_folder() / "profiles" / f"{profile}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _run_record(run: Run) -> dict:

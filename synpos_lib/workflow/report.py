@@ -150,7 +150,8 @@ def judge(tables: list[pd.DataFrame]) -> pd.DataFrame:
     if len(own):
         parts.append(own.assign(id="", sentence=own.claim, where="our own question", source=""))
     every = pd.concat(parts, ignore_index=True)
-    every = every[["paper", "id", "sentence", "where", "source", *COLUMNS, "job", "table"]]
+    origin = [column for column in ("recorded", "changed") if column in every]
+    every = every[["paper", "id", "sentence", "where", "source", *COLUMNS, "job", "table", *origin]]
     order = {name: i for i, name in enumerate(paper.paper.unique())}
     return every.sort_values("paper", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 

@@ -2,107 +2,110 @@
 
     showcase.write()    outputs/recorded/README.md, with every claim, and outputs/recorded/<name>/README.md
 
-A page says nothing that the recorded tables and manifests do not say.
+But for the titles of the notebooks, a page says nothing that the recorded tables and manifests do not say.
 """
 
+import fnmatch
 from collections.abc import Iterable
-from itertools import chain, takewhile
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 
 from synpos_lib.core import files
 from synpos_lib.lab import recorded
-from synpos_lib.lab.parameters import notebook_names, notebooks_folder, read_notebook
+from synpos_lib.lab.parameters import notebook_names, read_notebook
 from synpos_lib.results import claims as rules
 from synpos_lib.workflow import report
 
 PAGE = "README.md"
 NOTEBOOKS = "../../../notebooks"  # as seen from a recording
-INTRODUCTION = """# What was recorded
+INTRODUCTION = f"""# What was recorded
 
-Each line of the tables below is a sentence of a paper, what was measured of it, and the verdict that follows from the
-numbers by a rule (notebook 13). A claim *holds* if the whole 95 % interval keeps its rule. That is said of the images
-that it was measured on, small drawn ones unless the recording's name has *cifar* in it, and carries over to no others.
-*After Holm*: what is left when all measurements of a recording are judged as one family. A † marks recordings that code
-has made which has changed since. The pieces named `thorough-` are judged together.
+Each line of the tables below is a sentence of a paper, or a question of our own, which the counts leave out. Beside it
+stand what was measured of it, on which images, and the verdict that follows from the numbers by a rule ("above 0" where
+none is given): a claim *holds* if the whole 95 % interval keeps its rule, and is *{rules.REPRODUCED}* if that is so on
+the paper's own data with its settings. *After Holm* is what is left, where that is less, when all measurements of a
+place are judged as one family. Of the pieces named `thorough-…` the one with the most seeds judges a claim. What
+departs from a paper's setting decides nothing and stands on the recording's own page. † means that code behind the numbers
+has changed.
 """
-
-
-def write() -> list[Path]:
-    """Write the page of each recording and that of all; return their paths."""
-    texts = pages()
-    for path, text in texts.items():
-        files.write_bytes(path, text.encode())
-    return list(texts)
-
-
-def pages() -> dict[Path, str]:
-    """The text of every page."""
-    folders = sorted(path.parent for path in recorded.FOLDER.glob("*/manifest.json"))
-    changed = recorded.load("*").groupby("recorded").changed.any()
-    texts = {recorded.FOLDER: overview(folders)} | {f: page(f, bool(changed.get(f.name, False))) for f in folders}
-    return {folder / PAGE: text for folder, text in texts.items()}
-
-
-def overview(folders: Iterable[Path]) -> str:
-    """The page of all recordings: the verdicts counted, every claim with what was measured, and where to read more."""
-    places = report.recorded_claims()
-    parts = [INTRODUCTION, _table(("recorded in", *_COUNTS), map(_counts, places, places.values()))]
-    every = pd.concat([rows.assign(place=place) for place, rows in places.items()], ignore_index=True)
-    every = every[every.departure == ""]
-    for paper in every.paper.unique():
-        part = every[every.paper == paper].iloc[::-1]  # the last place, the most thorough one, first
-        names = every[every.paper == paper].sentence.unique()
-        rows = [_claim(part[(part.sentence == name) & (part.n > 0)]) for name in names]
-        parts += [f"## {paper}", _table(("claim", "measured", "verdict", "after Holm", "recorded in"), chain(*rows))]
-        if missing := [name for name, row in zip(names, rows, strict=True) if not row]:
-            parts.append("Not measured in any recording:\n\n" + "\n".join(f"- {name}" for name in missing))
-    manifests = {folder: recorded.read_manifest(folder) for folder in folders}
-    links = [
-        (f"[{folder.name}]({folder.name}/{PAGE})", f"`{about['command']}`", len(about["figures"]), len(about["tables"]))
-        for folder, about in manifests.items()
-    ]
-    parts += ["## The recordings", _table(("recording", "made by", "figures", "tables"), links)]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def page(folder: Path, changed: bool) -> str:
-    """The page of one recording: notebook by notebook its claims, its figures, and links to its tables."""
-    about = recorded.read_manifest(folder)
-    made = {name: result["notebook"] or "" for kind in ("tables", "figures") for name, result in about[kind].items()}
-    days = sorted({result["made"][:10] for kind in ("tables", "figures") for result in about[kind].values()})
-    parts = [f"# `{about['command']}`", _purpose(about["profile"])]
-    parts.append(f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, {_machines(about)}. [All recordings](../{PAGE})")
-    if changed:
-        parts.append("† Code that made some of these numbers has changed since.")
-    for notebook in sorted(set(made.values())):
-        parts.append(f"## {_heading(notebook)}")
-        tables = [name for name in about["tables"] if made[name] == notebook]
-        for name in (name for name in tables if name.endswith(".claims.csv")):
-            rows = pd.read_csv(folder / "tables" / name, dtype={"departure": str})
-            if lines := [_measurement(row) for row in rows.to_dict("records") if row["n"]]:
-                parts.append(_table(("claim", "measured", "verdict"), lines))
-        figures = {name: about["figures"][name]["text"] for name in about["figures"] if made[name] == notebook}
-        parts += [f"![{text}](figures/{name})\n\n*{text}*" for name, text in figures.items()]
-        parts.append("\n".join(f"- [{about['tables'][name]['text']}](tables/{name})" for name in tables))
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-_COUNTS = {
+COUNTS = {
     "hold": (rules.REPRODUCED, rules.HOLDS),
-    "do not": (rules.FAILS, rules.NOT_REPRODUCED),
+    "do not hold": (rules.FAILS, rules.NOT_REPRODUCED),
     "undecided": report.UNDECIDED,
     "cannot be shown": (rules.CANNOT,),
     "not attempted": (rules.NOT_ATTEMPTED,),
 }
 
 
-def _counts(place: str, rows: pd.DataFrame) -> tuple:
+def write() -> list[Path]:
+    """Write the page of each recording and that of all; return their paths."""
+    pages = texts()
+    for path, text in pages.items():
+        files.write_bytes(path, text.encode())
+    return list(pages)
+
+
+def texts() -> dict[Path, str]:
+    """What each page says."""
+    folders = sorted(path.parent for path in recorded.FOLDER.glob("*/manifest.json"))
+    changed = recorded.load("*").groupby("recorded").changed.any()
+    pages = {folder: page(folder, bool(changed.get(folder.name, False))) for folder in folders}
+    return {folder / PAGE: text for folder, text in ({recorded.FOLDER: overview(folders)} | pages).items()}
+
+
+def overview(folders: Iterable[Path]) -> str:
+    """The page of all recordings: the verdicts counted, every claim with what was measured, and where to read more."""
+    places = report.recorded_claims()
+    parts = [INTRODUCTION, _table(("recorded in", *COUNTS), chain(*map(_counts, places, places.values())))]
+    every = pd.concat([report.judge([]), *places.values()], ignore_index=True)
+    every = every[every.departure == ""]
+    for paper in every.paper.unique():
+        part = every[every.paper == paper]
+        names = part.sentence.unique()
+        measured = part[part.n > 0].sort_values(["original", "n"], ascending=False, kind="stable")
+        lines = chain(*(_claim(measured[measured.sentence == name]) for name in names))
+        parts += [f"## {paper}", _table(("claim", "measured", "verdict", "after Holm", "recorded in"), lines)]
+        if missing := [name for name in names if name not in set(measured.sentence)]:
+            parts.append("Not measured:\n\n" + "\n".join(f"- {name}" for name in missing))
+    manifests = {folder: recorded.read_manifest(folder) for folder in folders}
+    links = [
+        (_link(folder.name), f"`{about['command']}`", len(about["figures"]), len(about["tables"]))
+        for folder, about in manifests.items()
+    ]
+    parts += ["## The recordings", _table(("recording", "made by", "figures", "tables"), links)]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def page(folder: Path, changed: bool) -> str:
+    """The page of one recording: notebook by notebook its claims, its figures, and links to its tables."""
+    about = recorded.read_manifest(folder)
+    results = [*about["tables"].values(), *about["figures"].values()]
+    days = sorted(result["made"][:10] for result in results)
+    origin = [" to ".join(dict.fromkeys(days[:1] + days[-1:])), *sorted({result["hardware"] for result in results})]
+    parts = [f"# `{about['command']}`", about.get("purpose", ""), f"{'; '.join(origin)}. [All recordings](../{PAGE})"]
+    parts += ["† Code behind some of these numbers has changed since."] * changed
+    for notebook in sorted({result["notebook"] or "" for result in results}):
+        kept = {kind: _of(notebook, about[kind]) for kind in ("tables", "figures")}
+        parts.append(f"## {_heading(notebook)}")
+        for name in fnmatch.filter(kept["tables"], "*.claims.csv"):
+            rows = pd.read_csv(folder / "tables" / name, dtype={"departure": str}).to_dict("records")
+            lines = [_measurement(row) for row in rows if row["n"]]
+            parts.append(_table(("claim", "measured", "verdict"), lines))
+        parts += [f"![{text}](figures/{name})\n\n*{text}*" for name, text in kept["figures"].items()]
+        parts.append("\n".join(f"- [{text}](tables/{name})" for name, text in kept["tables"].items()))
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _of(notebook: str, results: dict[str, recorded.Result]) -> dict[str, str]:
+    return {name: result["text"] for name, result in results.items() if (result["notebook"] or "") == notebook}
+
+
+def _counts(place: str, rows: pd.DataFrame) -> list[tuple]:
     whole = report.overall(rows)
-    counts = [int(whole.verdict.isin(words).sum()) for words in _COUNTS.values()]
-    held = int(whole.corrected.isin(_COUNTS["hold"]).sum())
-    return f"`{place}`", f"{counts[0]} ({held} after Holm)", *counts[1:]
+    columns = {place: whole.verdict, f"{place}, after Holm": whole.corrected}
+    return [(name, *(int(each.isin(words).sum()) for words in COUNTS.values())) for name, each in columns.items()]
 
 
 def _claim(rows: pd.DataFrame) -> list[tuple]:
@@ -110,25 +113,20 @@ def _claim(rows: pd.DataFrame) -> list[tuple]:
     lines = []
     for i, row in enumerate(rows.to_dict("records")):
         sentence = "" if i else f"{row['sentence']} ({row['where']})"
-        corrected = "" if row["corrected"] == row["verdict"] else row["corrected"].partition(":")[0]
-        lines.append((sentence, report.amount(row), _short(row["verdict"]), corrected, f"`{row['place']}`"))
+        text = "" if row["claim"] == row["sentence"] else f"<br>{row['claim']}"
+        corrected = "" if row["corrected"] == row["verdict"] else "undecided"  # which is all that Holm can leave
+        place = _link(row["recorded"]) + " †" * bool(row["changed"])
+        lines.append((sentence, f"{report.amount(row)}, on {row['on']}{text}", _verdict(row), corrected, place))
     return lines
 
 
 def _measurement(row: dict) -> tuple:
-    claim = row["claim"] if pd.isna(row["departure"]) else f"*departs from the paper's setting:* {row['claim']}"
-    return claim, report.amount(row), _short(row["verdict"])
+    departure = "" if pd.isna(row["departure"]) else f"*departure, not counted ({row['departure']}):* "
+    return departure + row["claim"], report.amount(row), _verdict(row)
 
 
-def _short(verdict: str) -> str:
-    return verdict.removesuffix(" on these images")
-
-
-def _purpose(profile: str) -> str:
-    """What a profile says of itself: the comment that its file begins with."""
-    path = notebooks_folder() / "profiles" / f"{profile}.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
+def _verdict(row: dict) -> str:
+    return row["verdict"] if row["rule"] == "above 0" else f"{row['verdict']} (rule: {row['rule']})"
 
 
 def _heading(notebook: str) -> str:
@@ -138,12 +136,11 @@ def _heading(notebook: str) -> str:
     return f"[{title}]({NOTEBOOKS}/{notebook}.ipynb)"
 
 
-def _machines(about: recorded.Manifest) -> str:
-    results = [*about["tables"].values(), *about["figures"].values()]
-    return "; ".join(sorted({result["hardware"] for result in results}))
+def _link(recording: str) -> str:
+    return f"[{recording}]({recording}/{PAGE})"
 
 
 def _table(head: Iterable[str], rows: Iterable[tuple]) -> str:
-    lines = [tuple(head), *rows]
-    lines.insert(1, ("---",) * len(lines[0]))
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '·') for cell in line)} |" for line in lines)
+    lines = [[str(cell).replace("|", r"\|") for cell in line] for line in rows]
+    body = [[*head], ["---"] * len([*head]), *lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in body) if lines else ""

@@ -60,7 +60,10 @@ def main(words: list[str]) -> int:
         elif arguments.command == "record":
             import record
 
+            from synpos_lib.workflow import showcase
+
             print(f"recorded: {record.record(arguments.results, arguments.name)}")
+            showcase.write()
         else:
             sit(arguments)
     except Problem as problem:

@@ -167,6 +167,7 @@ def test_a_recording_can_be_read_like_any_other(home, tmp_path, monkeypatch):
         files.write_json(tmp_path / "home" / name / "sitting.json", about)
     home = tmp_path / "home"
     assert main(["record", str(home / "embedded"), "--as", "card"]) == 0
+    assert "(figures/gpu_embedded.sheet.png)" in (tmp_path / "card" / "README.md").read_text(encoding="utf-8")
     frame = recorded.load("gpu_embedded.kept")
     assert len(frame) == len(rows(home / "embedded", "kept")) and not frame.changed.any()
     manifest = json.loads((tmp_path / "card" / "manifest.json").read_text())

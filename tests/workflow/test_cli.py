@@ -31,6 +31,7 @@ def test_words_and_options_in_any_order():
     assert cli.parse(["--only", "02"]).what == "quick"
     request = cli.parse(["record", "quick", "--as", "laptop"])
     assert (request.what, request.target, request.name) == ("record", "quick", "laptop")
+    assert cli.parse(["record"]).target == ""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_as_many_notebooks_at_once_as_cores_up_to_four_and_one_on_a_gpu(monkeypa
         ("handout", "should be `./run_all.sh handout FOLDER`"),
         ("record --as laptop", "--as does not go with 'record'"),
         ("record quik", "unknown profile 'quik' (did you mean 'quick'?)"),
-        ("record quick smoke", "should be `./run_all.sh record PROFILE`"),
+        ("record quick smoke", "should be `./run_all.sh record [PROFILE]`"),
         ("record quick --as ../x", "plain name"),
         ("record quick --as", "--as: expected one argument"),
         ("record quick --jobs 2", "--jobs does not go with 'record'"),

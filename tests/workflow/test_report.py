@@ -225,7 +225,7 @@ def record(folder, name, rows, job="08_linear_and_knn", **parameters):
     table = folder / name / "tables" / f"{job}.claims.csv"
     files.write_bytes(table, pd.DataFrame(rows).to_csv(index=False).encode())
     notebook = {"notebook": job.split("-")[0]}
-    result = dict.fromkeys(("code", "made", "hardware"), "") | {"sha256": files.sha256(table)} | notebook
+    result = dict.fromkeys(("text", "code", "made", "hardware"), "") | {"sha256": files.sha256(table)} | notebook
     about = notebook | {"parameters": {"dataset": "scenes"} | parameters}
     manifest = {"profile": name, "command": name, "figures": {}, "tables": {table.name: result}, "jobs": {job: about}}
     files.write_json(folder / name / "manifest.json", manifest)
