@@ -196,12 +196,22 @@ def amount(row: dict) -> str:
     """A measured number for people: points for a difference (its rule is about zero or near it), else percent."""
     if row["n"] == 0:
         return ""
-    word, limit = row["rule"].split()
-    difference = word == "within" or abs(float(limit)) < 0.1
-    number, unit = ("{:+.1f}", " points") if difference else ("{:.1f}", " %")
+    number, unit = _units(row["rule"])
     measured, low, high = (number.format(100 * row[key]) for key in ("measured", "low", "high"))
     interval = f" [{low}, {high}]" if pd.notna(row["low"]) else ""
     return f"{measured}{unit}{interval}, n = {int(row['n'])}"
+
+
+def limit(rule: str) -> str:
+    """A rule for people, in the unit of what it judges."""
+    word, value = rule.split()
+    return f"{word} {100 * float(value):g}{_units(rule)[1]}"
+
+
+def _units(rule: str) -> tuple[str, str]:
+    word, limit = rule.split()
+    difference = word == "within" or abs(float(limit)) < 0.1
+    return ("{:+.1f}", " points") if difference else ("{:.1f}", " %")
 
 
 def shortfall(row: dict) -> str:

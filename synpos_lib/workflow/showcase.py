@@ -22,13 +22,12 @@ PAGE = "README.md"
 NOTEBOOKS = "../../../notebooks"  # as seen from a recording
 INTRODUCTION = f"""# What was recorded
 
-Each line of the tables below is a sentence of a paper, or a question of our own, which the counts leave out. Beside it
-stand what was measured of it, on which images, and the verdict that follows from the numbers by a rule ("above 0" where
-none is given): a claim *holds* if the whole 95 % interval keeps its rule, and is *{rules.REPRODUCED}* if that is so on
-the paper's own data with its settings. *After Holm* is what is left, where that is less, when all measurements of a
-place are judged as one family. Of the pieces named `thorough-…` the one with the most seeds judges a claim. What
-departs from a paper's setting decides nothing and stands on the recording's own page. † means that code behind the numbers
-has changed.
+Each row of the tables below is a claim of a paper, or a question of our own, which the counts leave out. A
+claim *holds* if the whole 95 % interval lies on the side that its rule names ("above 0" where none is given),
+and is *{rules.REPRODUCED}* if that is so on the paper's own data with its settings. n counts seeds or images.
+*After Holm* is the verdict after correcting for all measurements of a place; empty: unchanged. Of the pieces
+named `thorough-…` the one with the most seeds judges a claim. What departs from a paper's setting decides
+nothing and stands on the recording's own page. † means that code behind the numbers has changed.
 """
 COUNTS = {
     "hold": (rules.REPRODUCED, rules.HOLDS),
@@ -126,7 +125,7 @@ def _measurement(row: dict) -> tuple:
 
 
 def _verdict(row: dict) -> str:
-    return row["verdict"] if row["rule"] == "above 0" else f"{row['verdict']} (rule: {row['rule']})"
+    return row["verdict"] if row["rule"] == "above 0" else f"{row['verdict']} (rule: {report.limit(row['rule'])})"
 
 
 def _heading(notebook: str) -> str:

@@ -80,7 +80,7 @@ def test_claims_stand_there_with_what_was_measured(tmp_path, monkeypatch):
     assert f"| laptop † | 1 | 0 | 0 | 0 | {untried} |\n| laptop †, after Holm | 1 | 0 | 0 | 0 | {untried} |" in every
     measured = "+4.2 points [+3.5, +4.9], n = 10, on scenes<br>CLSP \\| SimCLR"
     assert f"{measured} | holds on these images |  | [laptop](laptop/README.md) † |" in every
-    ours = "-10.0 points [-20.0, -1.0], n = 5, on scenes | holds on these images (rule: below 0) | undecided |"
+    ours = "-10.0 points [-20.0, -1.0], n = 5, on scenes | holds on these images (rule: below 0 points) | undecided |"
     assert f"| asked by us (our own question) | {ours}" in every
     assert every.count("-10.0 points") == 1  # what departs decides nothing
     assert "- CLSP-SimCLR beats SimCLR in kNN accuracy\n" in every
