@@ -84,6 +84,7 @@ def page(folder: Path, changed: bool) -> str:
     days = sorted(result["made"][:10] for result in results)
     origin = [" to ".join(dict.fromkeys(days[:1] + days[-1:])), *sorted({result["hardware"] for result in results})]
     parts = [f"# `{about['command']}`", about.get("purpose", ""), f"{'; '.join(origin)}. [All recordings](../{PAGE})"]
+    parts.append("The tables linked here are tidy: mostly one row a seed, accuracies as shares from 0 to 1.")
     parts += ["† Code behind some of these numbers has changed since."] * changed
     for notebook in sorted({result["notebook"] or "" for result in results}):
         kept = {kind: _of(notebook, about[kind]) for kind in ("tables", "figures")}
