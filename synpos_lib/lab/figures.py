@@ -229,7 +229,9 @@ def curve_panels(
     return figure
 
 
-def ours_and_published(ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str) -> Figure:
+def ours_and_published(
+    ours: DataFrame, published: DataFrame, *, x: str, xlabel: str, title: str, scale: str = "linear"
+) -> Figure:
     """Our curves on the left, a line for each factor; the published ones on the right, on an axis of their own."""
     figure, axes = plt.subplots(1, 2, figsize=WIDE)
     for factor, part in ours.groupby("factor"):
@@ -240,7 +242,9 @@ def ours_and_published(ours: DataFrame, published: DataFrame, *, x: str, xlabel:
     axes[1].set(xlabel=xlabel, title="Published")
     for axis, values in zip(axes, (ours[x], published[x]), strict=True):
         axis.legend()
-        axis.set_xticks(sorted(set(values)))
+        axis.set_xscale(scale)
+        axis.set_xticks(ticks := sorted(set(values)), [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
     return figure
 
 
