@@ -273,7 +273,7 @@ class Parts:
         origin = {note["stem"]: note for note in notes(self.folder)}
         rows = [group.to_dict("records") for _, group in groups]
         whole = overall(part).to_dict("index")
-        return self._macro("claims", images(part), rows, whole, origin, amount, shortfall, COLOURS)
+        return self._macro("claims", images(part), rows, whole, origin, amount, shortfall, limit, COLOURS)
 
     def results(self, notebook: str) -> str:
         """A notebook's question and every figure and table, in its order; of one with many jobs, those of the first."""
