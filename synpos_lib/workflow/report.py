@@ -76,8 +76,9 @@ def recorded_claims() -> dict[str, pd.DataFrame]:
     A † marks a recording whose code has changed since.
     """
     tables: dict[str, list[pd.DataFrame]] = {}
-    settings = _papers_settings()
-    for name, part in recorded.load("*.claims").groupby("recorded"):
+    measured = recorded.load("*.claims")
+    settings = _papers_settings() if len(measured) else []
+    for name, part in measured.groupby("recorded"):
         folder = recorded.FOLDER / name
         jobs = recorded.read_manifest(folder)["jobs"]
         for table, rows in part.groupby("table"):

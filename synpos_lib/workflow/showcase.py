@@ -16,6 +16,7 @@ from synpos_lib.core import files
 from synpos_lib.lab import recorded
 from synpos_lib.lab.parameters import notebook_names, read_notebook
 from synpos_lib.results import claims as rules
+from synpos_lib.results import published
 from synpos_lib.workflow import report
 
 PAGE = "README.md"
@@ -58,15 +59,15 @@ def overview(folders: Iterable[Path]) -> str:
     """The page of all recordings: the verdicts counted, every claim with what was measured, and where to read more."""
     places = report.recorded_claims()
     parts = [INTRODUCTION, _table(("recorded in", *COUNTS), chain(*map(_counts, places, places.values())))]
-    every = pd.concat([report.judge([]), *places.values()], ignore_index=True)
-    every = every[every.departure == ""]
-    for paper in every.paper.unique():
-        part = every[every.paper == paper]
-        names = part.sentence.unique()
-        measured = part[part.n > 0].sort_values(["original", "n"], ascending=False, kind="stable")
-        lines = chain(*(_claim(measured[measured.sentence == name]) for name in names))
+    frames = [rows[(rows.n > 0) & (rows.departure == "")] for rows in places.values()]
+    every = pd.concat(frames) if frames else pd.DataFrame(columns=["paper", "sentence", "original", "n"])
+    every = every.sort_values(["original", "n"], ascending=False, kind="stable")
+    measured = dict(iter(every.groupby(["paper", "sentence"], sort=False)))
+    for paper, claims in published.load("claims").groupby("paper", sort=False):
+        names = dict.fromkeys([*claims.claim, *every.sentence[every.paper == paper]])  # our own questions last
+        lines = chain(*(_claim(measured[paper, name]) for name in names if (paper, name) in measured))
         parts += [f"## {paper}", _table(("claim", "measured", "verdict", "after Holm", "recorded in"), lines)]
-        if missing := [name for name in names if name not in set(measured.sentence)]:
+        if missing := [name for name in names if (paper, name) not in measured]:
             parts.append("Not measured:\n\n" + "\n".join(f"- {name}" for name in missing))
     manifests = {folder: recorded.read_manifest(folder) for folder in folders}
     links = [
