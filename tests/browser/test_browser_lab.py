@@ -95,7 +95,7 @@ def test_the_interpolation_lab(ran):
     move(slider(place, "w"), 4)
     expect(picture(place)).not_to_have_attribute("src", before)
     expect(slider(place, "w")).to_contain_text("0.30")
-    picture(place).scroll_into_view_if_needed()
+    slider(place, "w").scroll_into_view_if_needed()
     page.screenshot(path=SCREENSHOTS / "lab-04-w.png")
     again = page.locator(".jp-CodeCell", has_text="interpolation_lab(unet")
     again.locator(".jp-InputArea-editor").click()
