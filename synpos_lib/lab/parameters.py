@@ -187,6 +187,13 @@ def _kind(value: object) -> str:
     return words.get(type(value), "empty" if value is None else f"a {type(value).__name__}")
 
 
+def title(name: str) -> str:
+    """The question that a notebook asks, its first line; empty for a name that no notebook has."""
+    if name not in notebook_names():
+        return ""
+    return "".join(read_notebook(name)["cells"][0]["source"]).partition("\n")[0].lstrip("# ")
+
+
 def code_cells(name: str) -> list[str]:
     """A notebook's code, cell by cell, without its parameters and without magic commands."""
     cells = [cell for cell in read_notebook(name)["cells"] if cell["cell_type"] == "code"]

@@ -17,7 +17,8 @@ from typing import cast
 import jinja2
 
 from synpos_lib.core import files, runtime
-from synpos_lib.lab.parameters import REPORT, notebook_names, read_notebook
+from synpos_lib.lab import parameters
+from synpos_lib.lab.parameters import REPORT
 from synpos_lib.workflow import marks
 
 # A grammar that jsonschema loads for a second and never needs here.
@@ -187,7 +188,6 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
 
     page, mark = here / "notebooks" / f"{name}.html", files.try_json(marks.path(here, name), marks.Mark)
     notebook = name.split("-")[0]
-    title = "".join(read_notebook(notebook)["cells"][0]["source"]) if notebook in notebook_names() else ""
     status = "not finished"
     if mark:
         origin = mark["provenance"]
@@ -199,7 +199,7 @@ def _entry(here: Path, name: str, notes: dict[Path, marks.Note]) -> dict:
     ]
     return {
         "name": name,
-        "question": title.partition("\n")[0].lstrip("# "),
+        "question": parameters.title(notebook),
         "page": place(page),
         "slides": place(page.with_suffix(".slides.html")),
         "mark": mark,

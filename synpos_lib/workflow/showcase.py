@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from synpos_lib.core import files
-from synpos_lib.lab import recorded
-from synpos_lib.lab.parameters import notebook_names, read_notebook
+from synpos_lib.lab import parameters, recorded
 from synpos_lib.results import claims as rules
 from synpos_lib.results import published
 from synpos_lib.workflow import report
@@ -88,14 +87,14 @@ def page(folder: Path, changed: bool) -> str:
     parts.append("The tables linked here are tidy: mostly one row a seed, accuracies as shares from 0 to 1.")
     parts += ["† Code behind some of these numbers has changed since."] * changed
     for notebook in sorted({result["notebook"] or "" for result in results}):
-        kept = {kind: _of(notebook, about[kind]) for kind in ("tables", "figures")}
+        own = {kind: _of(notebook, about[kind]) for kind in ("tables", "figures")}
         parts.append(f"## {_heading(notebook)}")
-        for name in fnmatch.filter(kept["tables"], "*.claims.csv"):
+        for name in fnmatch.filter(own["tables"], "*.claims.csv"):
             rows = pd.read_csv(folder / "tables" / name, dtype={"departure": str}).to_dict("records")
             lines = [_measurement(row) for row in rows if row["n"]]
             parts.append(_table(("claim", "measured", "verdict"), lines))
-        parts += [f"![{text}](figures/{name})\n\n*{text}*" for name, text in kept["figures"].items()]
-        parts.append("\n".join(f"- [{text}](tables/{name})" for name, text in kept["tables"].items()))
+        parts += [f"![{text}](figures/{name})\n\n*{text}*" for name, text in own["figures"].items()]
+        parts.append("\n".join(f"- [{text}](tables/{name})" for name, text in own["tables"].items()))
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -131,9 +130,9 @@ def _verdict(row: dict) -> str:
 
 
 def _heading(notebook: str) -> str:
-    if notebook not in notebook_names():
+    title = parameters.title(notebook)
+    if not title:
         return notebook or "On a graphics card"
-    title = "".join(read_notebook(notebook)["cells"][0]["source"]).partition("\n")[0].lstrip("# ")
     return f"[{title}]({NOTEBOOKS}/{notebook}.ipynb)"
 
 
